@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: GPL-2.0
+// media/persist.hpp - the single door through which anything is stored on the cache device.
+//
+// Everything else holds `const u8 *` views of media. A store is durable only after a fence on the
+// CPU that made it, so every store wants a Pin: while it lives the caller stays on its CPU, and the
+// fence wants the same Pin. Reads are machine-check safe: a poisoned line is an error, not a crash.
+#pragma once
+#include "cxxrt/result.hpp"
+#include "dm-pcache/platform.h"
+
+namespace pcache::media
+{
+
+// Holds the thread on one CPU from a store to its fence.
+class Pin : rt::NonCopyable
+{
+public:
+    Pin() noexcept { pc_cpu_pin(); }
+    ~Pin() { pc_cpu_unpin(); }
+};
+
+namespace persist
+{
+
+// Stores; `to` points into media. Durable after fence() under the same Pin. Never sleep.
+void store(const Pin &, const u8 *to, const void *from, usize bytes) noexcept;
+void zero(const Pin &, const u8 *to, usize bytes) noexcept;
+void store_from_bio(const Pin &, const u8 *to, pc_bio *bio, u32 bio_offset, u32 bytes) noexcept;
+// Writes lines that an earlier life may have left in CPU caches back; durable after the fence.
+void flush(const Pin &, const u8 *at, usize bytes) noexcept;
+void fence(const Pin &) noexcept;
+
+// Copies out of media. Error::io when a line cannot be read; the target is then undefined.
+rt::Error load(void *to, const u8 *from, usize bytes) noexcept;
+rt::Error load_to_bio(pc_bio *bio, u32 bio_offset, const u8 *from, u32 bytes) noexcept;
+
+} // namespace persist
+} // namespace pcache::media

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * platform.h - everything the engine needs from outside, and nothing else.
+ *
+ * Implemented twice and chosen at link time: by the C shims in dm-pcache/kernel/, and in user
+ * space by selftests/platform/. Includes no kernel, libc or libstdc++ header. Errors are 0 or a
+ * negative errno. "May sleep" means process context with no spinlock and no epoch held.
+ *
+ * Naming: pc_*. Opaque objects with inline storage (locks, events, works) get their sizes from
+ * pc_abi.h, which the C compiler makes for each kernel configuration.
+ */
+#ifndef PCACHE_PLATFORM_H
+#define PCACHE_PLATFORM_H
+
+#include "cxxrt/types.h"
+
+#ifdef __cplusplus
+#define PC_NOEXCEPT noexcept
+extern "C" {
+#else
+#define PC_NOEXCEPT
+#endif
+#define PC_PRINTF(a, b) __attribute__((format(printf, a, b)))
+
+struct pc_host;     /* one active cache as its administrator sees it: log prefix and events */
+struct pc_table;    /* one device-mapper table line while it exists (struct dm_target) */
+struct pc_media;    /* the mapped cache device */
+struct pc_backing;  /* the backing device */
+struct pc_bio;      /* a request of the upper layer (struct bio) */
+struct pc_wio;      /* a write of media bytes to the backing device, being built or in flight */
+
+/* ---- log and events -------------------------------------------------------------------- */
+enum pc_level { PC_ERR, PC_WARN, PC_INFO };
+/* One line, without newline, prefixed with the device's name; host may be null. Any context. */
+void pc_log(struct pc_host *host, enum pc_level level, const char *format, ...) PC_NOEXCEPT
+    PC_PRINTF(3, 4);
+/* Raises a device-mapper event from a work item. Any context but interrupt. */
+void pc_raise_event(struct pc_host *host) PC_NOEXCEPT;
+/* Like scnprintf: returns the bytes written without the NUL, never more than size - 1. */
+usize pc_format(char *buffer, usize size, const char *format, ...) PC_NOEXCEPT PC_PRINTF(3, 4);
+
+/* ---- memory ---------------------------------------------------------------------------- */
+enum pc_how { PC_MAY_SLEEP /* waits for reclaim, starts no I/O (NOIO) */, PC_NOWAIT };
+/* Zeroed, 8-byte aligned (64 from 64 bytes on if a power of two); null when there is none. */
+void *pc_alloc(usize bytes, enum pc_how how) PC_NOEXCEPT;
+void pc_free(const void *p) PC_NOEXCEPT; /* null is fine; may sleep for large blocks */
+
+/* ---- locks ----------------------------------------------------------------------------- */
+struct pc_spinlock;
+struct pc_mutex;
+struct pc_lock_class; /* static storage in module data, one per role; lockdep wants it */
+void pc_spin_init(struct pc_spinlock *l, const char *name, struct pc_lock_class *c) PC_NOEXCEPT;
+void pc_spin_lock(struct pc_spinlock *l) PC_NOEXCEPT;
+void pc_spin_unlock(struct pc_spinlock *l) PC_NOEXCEPT;
+void pc_mutex_init(struct pc_mutex *l, const char *name, struct pc_lock_class *c) PC_NOEXCEPT;
+void pc_mutex_destroy(struct pc_mutex *l) PC_NOEXCEPT;
+void pc_mutex_lock(struct pc_mutex *l) PC_NOEXCEPT;
+void pc_mutex_unlock(struct pc_mutex *l) PC_NOEXCEPT;
+
+/* ---- epochs (RCU): a reader of cached data is inside one while it looks up and copies ----- */
+void pc_epoch_enter(void) PC_NOEXCEPT;
+void pc_epoch_exit(void) PC_NOEXCEPT;
+void pc_epoch_wait(void) PC_NOEXCEPT; /* until all epochs entered before have ended; may sleep */
+
+/* ---- work and waiting ------------------------------------------------------------------- */
+struct pc_queue; /* a work queue that makes progress under memory pressure */
+struct pc_work;
+struct pc_queue *pc_queue_create(const char *name) PC_NOEXCEPT; /* null: no memory */
+void pc_queue_destroy(struct pc_queue *q) PC_NOEXCEPT;          /* drains; null is fine */
+typedef void (*pc_work_function)(void *context);
+/* A work runs in process context, never twice at once. Queued while it runs, it runs again. */
+void pc_work_init(struct pc_work *w, struct pc_queue *q, pc_work_function f,
+                  void *context) PC_NOEXCEPT;
+void pc_work_kick(struct pc_work *w) PC_NOEXCEPT; /* as soon as possible, also if a delay was set */
+void pc_work_kick_after(struct pc_work *w, u64 ns) PC_NOEXCEPT; /* no effect if already pending */
+void pc_work_stop(struct pc_work *w) PC_NOEXCEPT; /* cancels, waits until it has ended; may sleep */
+struct pc_event;
+typedef int (*pc_condition)(void *context);
+void pc_event_init(struct pc_event *e) PC_NOEXCEPT;
+void pc_event_wake(struct pc_event *e) PC_NOEXCEPT; /* any context, interrupts included */
+/* Until condition(context) is not 0; it is looked at first, and again after each wake. Sleeps. */
+void pc_event_wait(struct pc_event *e, pc_condition condition, void *context) PC_NOEXCEPT;
+void pc_yield(void) PC_NOEXCEPT; /* in long loops, where sleeping is allowed */
+
+/* ---- time, chance, CPUs ------------------------------------------------------------------ */
+u64 pc_now_ns(void) PC_NOEXCEPT; /* monotonic */
+void pc_random(void *buffer, usize bytes) PC_NOEXCEPT;
+u32 pc_cpus(void) PC_NOEXCEPT; /* possible CPUs; CPU numbers are below it */
+u32 pc_cpu(void) PC_NOEXCEPT;  /* the current one; a hint unless pinned */
+/* Between pin and unpin the caller stays on its CPU (it may be preempted, and may sleep). */
+void pc_cpu_pin(void) PC_NOEXCEPT;
+void pc_cpu_unpin(void) PC_NOEXCEPT;
+
+/* ---- the cache device: only media/persist and media/device call these ---------------------- */
+u64 pc_media_bytes(const struct pc_media *m) PC_NOEXCEPT;
+/*
+ * The address of bytes [offset, offset + length), contiguous in the address space; null and a log
+ * line if they cannot be had. Valid until pc_media_close. May sleep.
+ */
+u8 *pc_media_map(struct pc_media *m, u64 offset, u64 length) PC_NOEXCEPT;
+/* Copies past the CPU caches, or flushes them behind the copy; durable after the fence of this CPU. */
+void pc_media_store(u8 *to, const void *from, usize bytes) PC_NOEXCEPT;
+void pc_media_zero(u8 *to, usize bytes) PC_NOEXCEPT;
+void pc_media_flush(const u8 *at, usize bytes) PC_NOEXCEPT; /* write CPU cache lines back; then fence */
+void pc_media_fence(void) PC_NOEXCEPT;
+/* Machine-check-safe copies out of media: 0, or -EIO when a line is poisoned. */
+int pc_media_load(void *to, const u8 *from, usize bytes) PC_NOEXCEPT;
+int pc_media_to_bio(struct pc_bio *bio, u32 bio_offset, const u8 *from, u32 bytes) PC_NOEXCEPT;
+void pc_media_from_bio(u8 *to, struct pc_bio *bio, u32 bio_offset, u32 bytes) PC_NOEXCEPT;
+void pc_media_close(struct pc_media *m) PC_NOEXCEPT; /* null is fine; may sleep */
+/* Identity for the registry: a range of bytes of one DAX device. */
+struct pc_media_identity {
+    const void *dax;
+    u64 start, bytes;
+};
+void pc_media_identify(const struct pc_media *m, struct pc_media_identity *id) PC_NOEXCEPT;
+
+/* ---- the backing device --------------------------------------------------------------------- */
+u64 pc_backing_bytes(const struct pc_backing *b) PC_NOEXCEPT;
+const void *pc_backing_identity(const struct pc_backing *b) PC_NOEXCEPT;
+int pc_backing_read(struct pc_backing *b, u64 offset, void *to, u32 bytes) PC_NOEXCEPT; /* sleeps */
+int pc_backing_flush(struct pc_backing *b) PC_NOEXCEPT;                                 /* sleeps */
+void pc_backing_close(struct pc_backing *b) PC_NOEXCEPT;
+/*
+ * A write at `offset`: begin, add media bytes in order (each multiple of 512; returns how many were
+ * taken, fewer when it is full), submit. Begin may sleep until an earlier write has completed but
+ * always succeeds. `done` is called once, possibly in interrupt context.
+ */
+typedef void (*pc_wio_done)(void *context, int error);
+struct pc_wio *pc_wio_begin(struct pc_backing *b, u64 offset, pc_wio_done done,
+                            void *context) PC_NOEXCEPT;
+u32 pc_wio_add(struct pc_wio *w, const u8 *media, u32 bytes) PC_NOEXCEPT;
+void pc_wio_submit(struct pc_wio *w) PC_NOEXCEPT;
+
+/* ---- requests of the upper layer -------------------------------------------------------------- */
+#define PC_END_REQUEUE 1 /* instead of an errno: give it back to device-mapper (noflush suspend) */
+void pc_bio_end(struct pc_bio *bio, int error) PC_NOEXCEPT; /* 0, -errno or PC_END_REQUEUE */
+
+/* ---- opening the devices of a table line; called from ctr, may sleep -------------------------- */
+/* On failure *sentence says what is wrong and what would be right; details are in the log. */
+int pc_media_open(struct pc_table *t, const char *path, struct pc_media **out,
+                  const char **sentence) PC_NOEXCEPT;
+int pc_backing_open(struct pc_table *t, const char *path, struct pc_backing **out,
+                    const char **sentence) PC_NOEXCEPT;
+const void *pc_table_owner(const struct pc_table *t) PC_NOEXCEPT; /* the mapped device */
+int pc_table_is_read_only(const struct pc_table *t) PC_NOEXCEPT;
+/* A host speaks for one active cache; attached to the table that is live. */
+struct pc_host *pc_host_create(struct pc_table *t) PC_NOEXCEPT; /* null: no memory */
+void pc_host_attach(struct pc_host *h, struct pc_table *t) PC_NOEXCEPT;
+void pc_host_detach(struct pc_host *h, struct pc_table *t) PC_NOEXCEPT; /* no-op for another table */
+void pc_host_destroy(struct pc_host *h) PC_NOEXCEPT; /* waits for events under way; may sleep */
+
+#ifdef __cplusplus
+}
+#endif
+#endif
