@@ -131,6 +131,8 @@ struct Run {
 template <usize bytes>
 class BasicExtentTree : rt::NonCopyable
 {
+    struct Leaf;
+
 public:
     static constexpr usize node_bytes = bytes;
     static constexpr u32 leaf_capacity = (bytes - 8) / 12;
@@ -192,7 +194,7 @@ public:
     class Cursor
     {
         const BasicExtentTree &tree_;
-        const void *leaf_; // null: nothing is left
+        const Leaf *leaf_; // null: nothing is left
         u64 from_, to_, upper_;
         u32 index_;
 
@@ -227,15 +229,15 @@ public:
 private:
     friend struct ExtentTreeProbe; // the invariants' checker of the tests
 
-    struct Packed {
-        u64 key;
-        u32 rest;
-    };
     struct Leaf {
         u32 count;
         u32 unused;
         u64 key[leaf_capacity];
         u32 rest[leaf_capacity];
+    };
+    struct Packed {
+        u64 key;
+        u32 rest;
     };
     struct Inner {
         u32 count; // of children; there is one separator less, and at least one unused one
@@ -255,6 +257,8 @@ private:
         Extent extent[3];
     };
 
+    // The smallest shift worth a visit to the neighbour; makes room for any patch.
+    static constexpr u32 shift_least = leaf_capacity / 8 > 2 ? leaf_capacity / 8 : 2;
     static constexpr u64 unused_key = ~u64{0};
     static constexpr u64 key_low = (u64{1} << 18) - 1;
 
@@ -265,34 +269,32 @@ private:
     static u32 first_behind(const Leaf &leaf, u64 sector) noexcept;
     static bool joins(const Extent &left, const Extent &right) noexcept;
     static Patch cut(const Leaf &leaf, u64 from, u64 to) noexcept;
+    static void put(Leaf &leaf, u32 i, const Extent &e) noexcept;
+    static void transfer(Leaf &to, u32 at, const Leaf &from, u32 first, u32 n) noexcept;
+    static void resize(Leaf &leaf, u32 count) noexcept;
+    static void apply(Leaf &leaf, const Patch &p) noexcept;
+    void add_to_patch(const Leaf &leaf, Patch &p, Extent e) const noexcept;
 
     const Leaf *find(u64 sector, u64 &upper) const noexcept;
     Leaf *descend(u64 sector, Path &path, u64 &upper) noexcept;
-    void raise_upper(const Path &path, u64 upper) noexcept;
-    static void put(Leaf &leaf, u32 i, const Extent &e) noexcept;
-    static void apply(Leaf &leaf, const Patch &p) noexcept;
-    static void move_up(Leaf &leaf, u32 from, u32 by) noexcept;
-    static void drop_front(Leaf &leaf, u32 n) noexcept;
-    static void transfer(Leaf &to, u32 at, Leaf &from, u32 first, u32 n) noexcept;
-    void merge_neighbours(const Leaf &leaf, Patch &p) noexcept;
+    void raise_upper(u64 sector, u64 upper) noexcept;
 
-    void splice(Path &path, Leaf &leaf, const Patch &p) noexcept;
-    void grow(Path &path, Leaf &leaf, Patch p) noexcept;
+    Leaf *make_leaf() noexcept;
+    Inner *make_inner() noexcept;
+    void free_node(void *node) noexcept;
+    void drop(void *node, u32 level) noexcept;
+
+    void splice(Path &path, Leaf &leaf, Patch &p) noexcept;
     bool shift_left(const Path &path, Leaf &leaf, Patch &p) noexcept;
     bool shift_right(const Path &path, Leaf &leaf, const Patch &p) noexcept;
-    void split(Path &path, Leaf &leaf, Patch &p) noexcept;
+    void split(const Path &path, Leaf &leaf, Patch &p) noexcept;
     void add_child(const Path &path, u64 sep, void *child) noexcept;
     static u64 split_inner(Inner &left, Inner &right, u32 at, u64 sep, void *child) noexcept;
     static void insert_child(Inner &n, u32 at, u64 sep, void *child) noexcept;
     static void erase_child(Inner &n, u32 at) noexcept;
-    void shrink(Path &path, Leaf &leaf) noexcept;
+    void shrink(const Path &path, Leaf &leaf) noexcept;
     void repair_inner(const Path &path) noexcept;
     static void rotate(Inner &parent, u32 at, bool to_left) noexcept;
-    void drop(void *node, u32 level) noexcept;
-
-    template <class Node>
-    Node *make() noexcept;
-    void free_node(void *node) noexcept;
 
     NodePool &pool_;
     void *root_ = nullptr;
