@@ -260,7 +260,8 @@ void BasicExtentTree<bytes>::clear() noexcept
 template <usize bytes>
 void BasicExtentTree<bytes>::splice(Path &path, Leaf &leaf, Patch &p) noexcept
 {
-    const u32 total = leaf.count + p.count - (p.last - p.first);
+    const u32 before = leaf.count;
+    const u32 total = before + p.count - (p.last - p.first);
     count_ += p.count;
     count_ -= p.last - p.first;
     if (total > leaf_capacity) {
@@ -270,7 +271,7 @@ void BasicExtentTree<bytes>::splice(Path &path, Leaf &leaf, Patch &p) noexcept
         return;
     }
     apply(leaf, p);
-    if (total < leaf_min)
+    if (total < leaf_min && total < before)
         shrink(path, leaf);
 }
 
@@ -562,22 +563,18 @@ void BasicExtentTree<bytes>::insert(const Extent &e) noexcept
     RT_ASSERT(e.sectors && e.end() <= sector_limit &&
               e.sector / range_sectors == (e.end() - 1) / range_sectors);
     RT_ASSERT(e.place.segment < 1u << 20 && e.place.sector + e.sectors <= 1u << 15 && e.flags < 4);
-    if (!root_) {
-        Leaf *leaf = make_leaf();
+    Path path;
+    u64 upper = sector_limit;
+    Leaf *leaf = root_ ? descend(e.sector, path, upper) : nullptr;
+    if (e.end() > upper) {
+        remove(e.sector, e.sectors); // cuts nothing in two, since nothing crosses the bound
+        raise_upper(e.sector, e.end());
+        leaf = root_ ? descend(e.sector, path, upper) : nullptr;
+    }
+    if (!leaf) {
+        leaf = make_leaf();
         root_ = leaf;
         height_ = 1;
-        count_ = 1;
-        leaf->count = 1;
-        put(*leaf, 0, e);
-        return;
-    }
-    Path path;
-    u64 upper;
-    Leaf *leaf = descend(e.sector, path, upper);
-    if (e.end() > upper) {
-        remove(upper, e.end() - upper);
-        raise_upper(e.sector, e.end());
-        leaf = descend(e.sector, path, upper);
     }
     Patch p = cut(*leaf, e.sector, e.end());
     add_to_patch(*leaf, p, e);
@@ -656,7 +653,7 @@ Run BasicExtentTree<bytes>::lookup(u64 sector, u32 sectors) const noexcept
     u64 end = sector + sectors;
     if (n < leaf->count) {
         end = rt::min(end, start_of(*leaf, n));
-    } else if (upper < end) {
+    } else if (upper < end && upper < sector_limit) {
         u64 ignored;
         end = rt::min(end, start_of(*find(upper, ignored), 0));
     }
@@ -683,9 +680,9 @@ bool BasicExtentTree<bytes>::first_from(u64 sector, Extent &out) const noexcept
 
 template <usize bytes>
 BasicExtentTree<bytes>::Cursor::Cursor(const BasicExtentTree &tree, u64 from, u64 to) noexcept
-    : tree_(tree), leaf_(nullptr), from_(from), to_(to), upper_(0), index_(0)
+    : tree_(tree), leaf_(nullptr), from_(from), to_(rt::min(to, sector_limit)), upper_(0), index_(0)
 {
-    if (from >= to)
+    if (from >= to_)
         return;
     leaf_ = tree.find(from, upper_);
     if (leaf_)
