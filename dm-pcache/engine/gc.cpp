@@ -68,7 +68,7 @@ void Gc::unmap_key(const format::Key &k) noexcept
         }
         // The few nodes this may take come from outside the budget: eviction must go on when the
         // budget is used up, and gives back more than it takes.
-        s.provide_unbudgeted(1, budget_);
+        s.provide_for_eviction(budget_);
     }
     (void)s.trim(budget_);
 }
@@ -97,11 +97,15 @@ rt::Error Gc::pass(u32 want_free, bool &moved) noexcept
     if (moved) {
         metadata_.set_key_tail(to);
         metadata_.set_safe_tail(to);
+        key_tail_.set(to);
         RT_TRY(unmap(from, to));
     }
     // Also without a move: a data head may have left a segment whose keys had all been passed.
-    pc_epoch_wait();
-    free_emptied();
+    if (left_count_ || segments_.any_emptied()) {
+        pc_epoch_wait();
+        free_emptied();
+        moved = true;
+    }
     return rt::Error::none;
 }
 

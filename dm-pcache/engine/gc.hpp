@@ -9,6 +9,7 @@
 // Runs in the reclaim worker only.
 #pragma once
 #include "dm-pcache/engine/log_walker.hpp"
+#include "dm-pcache/engine/published.hpp"
 #include "dm-pcache/engine/segments.hpp"
 #include "dm-pcache/engine/shard.hpp"
 #include "dm-pcache/media/metadata.hpp"
@@ -24,9 +25,10 @@ public:
     rt::Error allocate() noexcept { return walker_.allocate(); }
 
     // Passes records until `want_free` segments are or will be free, dirty tail is reached, or
-    // records_per_gc_pass are passed. `moved`: key tail moved. Error::no_device: the log could not
+    // records_per_gc_pass are passed. `moved`: key tail moved, or something was freed. Error::no_device: the log could not
     // be read or a tail not be stored; the cache must stop. Sleeps.
     rt::Error pass(u32 want_free, bool &moved) noexcept;
+    PublishedPosition &key_tail() noexcept { return key_tail_; } // for status
 
 private:
     static constexpr u32 log_segments_per_pass = 8;
@@ -41,6 +43,7 @@ private:
     Shard *shards_;
     NodeBudget &budget_;
     LogWalker walker_;
+    PublishedPosition key_tail_;
     SegmentId left_[log_segments_per_pass]; // log segments that key tail leaves in this pass
     u32 left_count_ = 0;
 };

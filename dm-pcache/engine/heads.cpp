@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 // engine/heads.cpp - see heads.hpp.
 #include "dm-pcache/engine/heads.hpp"
+#include "dm-pcache/engine/memory.hpp"
 #include "cxxrt/guard.hpp"
 
 namespace pcache::engine
@@ -31,7 +32,7 @@ u32 Heads::count_for(u32 segments, u32 cpus) noexcept
 rt::Error Heads::allocate(u32 cpus) noexcept
 {
     const u32 n = count_for(segments_.count(), cpus);
-    heads_ = static_cast<Head *>(pc_alloc(usize{n} * sizeof(Head), PC_MAY_SLEEP));
+    heads_ = static_cast<Head *>(pc_alloc(alignable(usize{n} * sizeof(Head)), PC_MAY_SLEEP));
     if (!heads_)
         return rt::Error::no_memory;
     for (u32 i = 0; i < n; i++)
@@ -55,6 +56,7 @@ bool Heads::reserve_one(Head &h, Reservation &r, u32 key_sectors) noexcept
         h.ticket_count = tickets_.take(ticket_batch, h.tickets);
         if (!h.ticket_count)
             return false;
+        r.refilled = true;
     }
     const u32 want = rt::min(r.sectors_left, key_sectors);
     u32 start = want >= page_sectors ? rt::round_up(h.used, page_sectors) : h.used;
@@ -117,6 +119,12 @@ void Heads::leave_all() noexcept
         tickets_.give(h.tickets, h.ticket_count);
         h.ticket_count = 0;
     }
+}
+
+void Heads::note() noexcept
+{
+    rt::Atomic<u64> &n = heads_[pc_cpu() % count_].operations;
+    n.set(n.read() + 1);
 }
 
 u64 Heads::operations() const noexcept

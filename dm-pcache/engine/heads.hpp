@@ -21,6 +21,7 @@ struct Reservation {
     rt::Queue<Ticket> tickets;
     u64 next_sector = 0; // of the backing device: the first not reserved yet
     u32 sectors_left = 0;
+    bool refilled = false; // a batch of tickets was taken: look whether the pool is low
 };
 
 class Heads : rt::NonCopyable
@@ -45,7 +46,9 @@ public:
     // Every head leaves its segment and returns its tickets (quiescing; nobody reserves any more).
     void leave_all() noexcept;
 
-    u64 operations() const noexcept; // reservations ever made; racy, for noticing idleness
+    // A request came that reserves nothing (a read). Writes only the current CPU's head.
+    void note() noexcept;
+    u64 operations() const noexcept; // requests ever seen; racy, for noticing idleness
 
 private:
     struct alignas(64) Head {

@@ -43,7 +43,6 @@ inline constexpr u64 retry_last = 30 * second;
 inline constexpr u32 records_per_gc_pass = 1024;
 
 inline constexpr u32 default_gc_percent = 70;
-inline constexpr u32 max_gc_percent = 90;
 
 // Zeroing of a log segment goes in steps of this size.
 inline constexpr u32 zero_step = 256u << 10;
@@ -57,5 +56,7 @@ inline constexpr u32 extents_per_read = 16;
 // DRAM of the index: at most this many bytes per 4 KiB that the cache can hold. Beyond it the cache
 // behaves as full: the oldest extents are evicted.
 inline constexpr u32 index_bytes_per_page = 24;
+// Nodes a shard may have in any case: a cache too small for the bound above must work, too.
+inline constexpr u32 nodes_at_least = 16;
 
 } // namespace pcache::engine

@@ -39,14 +39,8 @@ void Log::begin_session(format::LogPosition head, u64 start_number, u64 newest_n
     starting_ = true;
     epoch_bound_.set(0);
     newest_number_.set(newest_number);
-    durable_head_.store_release(u64{head.segment.value} << 32 | head.offset);
+    durable_head_.set(head);
     tickets_.set_log_rest(format::data_bytes - head_.offset);
-}
-
-format::LogPosition Log::durable_head() const noexcept
-{
-    const u64 v = durable_head_.load_acquire();
-    return {{static_cast<u32>(v >> 32)}, static_cast<u32>(v)};
 }
 
 u64 Log::next_number_at_stop() const noexcept
@@ -229,7 +223,7 @@ format::RecordFlags Log::flags_of_next() noexcept
 void Log::record_stored() noexcept
 {
     records_.add(1);
-    durable_head_.store_release(u64{head_.segment.value} << 32 | head_.offset);
+    durable_head_.set(head_);
     tickets_.set_log_rest(format::data_bytes - head_.offset);
 }
 

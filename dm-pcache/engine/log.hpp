@@ -16,6 +16,7 @@
 //    record is bound to carry EPOCH.
 // Write-back and GC see the log only up to durable_head().
 #pragma once
+#include "dm-pcache/engine/published.hpp"
 #include "dm-pcache/engine/request.hpp"
 #include "dm-pcache/engine/segments.hpp"
 #include "dm-pcache/engine/shard.hpp"
@@ -60,9 +61,10 @@ public:
     // Stops both works; nothing may be staged afterwards. Sleeps.
     void stop() noexcept;
 
-    format::LogPosition durable_head() const noexcept;
+    format::LogPosition durable_head() const noexcept { return durable_head_.get(); }
     // For the clean stop: number after the newest numbered record known; 0: there is none.
     u64 next_number_at_stop() const noexcept;
+    u64 newest_number() const noexcept { return newest_number_.read(); }
     u64 dirty_bytes() const noexcept { return dirty_bytes_.read(); }
     void dirty_written_back(u64 bytes) noexcept { dirty_bytes_.fetch_add(~bytes + 1); }
     void dirty_recovered(u64 bytes) noexcept { dirty_bytes_.fetch_add(bytes); }
@@ -109,7 +111,7 @@ private:
     bool starting_ = false; // the next record is a START
 
     rt::Atomic<u32> epoch_bound_{0};  // the next record carries EPOCH
-    rt::Atomic<u64> durable_head_{0}; // segment << 32 | offset
+    PublishedPosition durable_head_;
     rt::Atomic<u64> newest_number_{0};
     rt::Atomic<u64> dirty_bytes_{0};
     rt::Atomic<u64> records_{0};

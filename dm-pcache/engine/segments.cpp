@@ -130,6 +130,12 @@ bool Segments::drop_key(SegmentId s) noexcept
     return true;
 }
 
+bool Segments::any_emptied() noexcept
+{
+    rt::Guard g(lock_);
+    return emptied_.count != 0;
+}
+
 bool Segments::next_emptied(SegmentId &out) noexcept
 {
     rt::Guard g(lock_);

@@ -59,6 +59,7 @@ public:
     // One key less holds `s`. True if the segment is now emptied.
     bool drop_key(SegmentId s) noexcept;
 
+    bool any_emptied() noexcept;
     // Takes the next emptied segment off the list; false when there is none.
     bool next_emptied(SegmentId &out) noexcept;
     // The new generation is durable, or it was a log segment and nothing names it any more.

@@ -50,6 +50,25 @@ bool Shard::provide(u32 operations, NodeBudget &budget, pc_how how) noexcept
     }
 }
 
+void Shard::provide_for_eviction(NodeBudget &budget) noexcept
+{
+    for (;;) {
+        {
+            rt::Guard g(lock);
+            if (tree.can_operate(1))
+                return;
+        }
+        void *n = pc_alloc(ExtentTree::node_bytes, PC_MAY_SLEEP);
+        if (!n) {
+            pc_yield();
+            continue;
+        }
+        budget.charge_anyway();
+        rt::Guard g(lock);
+        pool.give(n);
+    }
+}
+
 bool Shard::trim(NodeBudget &budget) noexcept
 {
     bool freed = false;

@@ -31,6 +31,8 @@ public:
         used_.fetch_add(~u64{0});
         return false;
     }
+    // For eviction, which must go on when the limit is reached.
+    void charge_anyway() noexcept { used_.fetch_add(1); }
     void refund() noexcept { used_.fetch_add(~u64{0}); }
     u64 used() const noexcept { return used_.read(); }
     u64 limit() const noexcept { return limit_; }
@@ -54,6 +56,8 @@ public:
     // operations need no visit here). False: no memory, or the budget is used up. Call without the
     // lock. How: PC_NOWAIT or PC_MAY_SLEEP.
     bool provide(u32 operations, NodeBudget &budget, pc_how how) noexcept;
+    // The same, sleeping until there is memory, and whatever the budget says.
+    void provide_for_eviction(NodeBudget &budget) noexcept;
     // Frees spare nodes beyond what the next few operations need. Call without the lock.
     // True: something was freed.
     bool trim(NodeBudget &budget) noexcept;

@@ -89,6 +89,7 @@ rt::Error WriteBack::run_batch(bool &moved) noexcept
         batches_++;
     }
     metadata_.set_dirty_tail(end);
+    dirty_tail_.set(end);
     log_.dirty_written_back(bytes);
     moved = true;
     return rt::Error::none;

@@ -14,6 +14,7 @@
 #include "dm-pcache/engine/extent_tree.hpp"
 #include "dm-pcache/engine/log.hpp"
 #include "dm-pcache/engine/log_walker.hpp"
+#include "dm-pcache/engine/published.hpp"
 
 namespace pcache::engine
 {
@@ -31,6 +32,7 @@ public:
     // is lost, dirty tail stands. Error::no_device: the log could not be read. Sleeps.
     rt::Error run_batch(bool &moved) noexcept;
     bool anything_dirty() const noexcept { return metadata_.dirty_tail() != log_.durable_head(); }
+    PublishedPosition &dirty_tail() noexcept { return dirty_tail_; } // for status
     u64 batches() const noexcept { return batches_; }
 
 private:
@@ -48,6 +50,7 @@ private:
     LogWalker walker_;
     NodePool pool_;
     ExtentTree batch_;
+    PublishedPosition dirty_tail_;
     u64 batches_ = 0;
 
     pc_wio *write_ = nullptr; // being built
