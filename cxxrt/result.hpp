@@ -39,7 +39,7 @@ class [[nodiscard]] alignas(8) Result
     Error error_;
 
 public:
-    Result(T &&v) noexcept : value_(move(v)), error_(Error::none) {}
+    Result(T &&v) noexcept : value_(rt::move(v)), error_(Error::none) {}
     Result(const T &v) noexcept
         requires TriviallyCopyable<T>
         : value_(v), error_(Error::none)
@@ -53,7 +53,7 @@ public:
     Result(Result &&o) noexcept : error_(o.error_)
     {
         if (ok(error_))
-            ::new (&value_) T(move(o.value_));
+            ::new (&value_) T(rt::move(o.value_));
     }
     Result(const Result &) = delete;
     Result &operator=(const Result &) = delete;
@@ -81,7 +81,7 @@ public:
     T &&operator*() && noexcept
     {
         RT_ASSERT(ok(error_));
-        return move(value_);
+        return rt::move(value_);
     }
     T *operator->() noexcept
     {
