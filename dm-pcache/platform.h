@@ -114,13 +114,20 @@ struct pc_media_identity {
     u64 start, bytes;
 };
 void pc_media_identify(const struct pc_media *m, struct pc_media_identity *id) PC_NOEXCEPT;
+/*
+ * Two tables have opened the same device, and the engine of the older one goes over to the newer:
+ * exchanges which table each object belongs to. Addresses stay valid. Afterwards each is closed by
+ * the other side, before the table that it belongs to now is destroyed. No request may be mapped.
+ */
+void pc_media_exchange(struct pc_media *a, struct pc_media *b) PC_NOEXCEPT;
 
 /* ---- the backing device --------------------------------------------------------------------- */
 u64 pc_backing_bytes(const struct pc_backing *b) PC_NOEXCEPT;
 const void *pc_backing_identity(const struct pc_backing *b) PC_NOEXCEPT;
 int pc_backing_read(struct pc_backing *b, u64 offset, void *to, u32 bytes) PC_NOEXCEPT; /* sleeps */
 int pc_backing_flush(struct pc_backing *b) PC_NOEXCEPT;                                 /* sleeps */
-void pc_backing_close(struct pc_backing *b) PC_NOEXCEPT;
+void pc_backing_close(struct pc_backing *b) PC_NOEXCEPT; /* no write in flight; null is fine; sleeps */
+void pc_backing_exchange(struct pc_backing *a, struct pc_backing *b) PC_NOEXCEPT; /* as for media */
 /*
  * A write at `offset`: begin, add media bytes in order (each multiple of 512; returns how many were
  * taken, fewer when it is full), submit. Begin may sleep until an earlier write has completed but
