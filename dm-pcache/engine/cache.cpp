@@ -11,7 +11,7 @@ namespace
 {
 constinit LockClass waiting_class{"pcache waiting"};
 constinit LockClass settings_class{"pcache settings"};
-constexpr u32 backing_crc_bytes = 128u << 10;
+using format::backing_crc_bytes;
 } // namespace
 
 Cache::Cache() noexcept : waiting_lock_(waiting_class), settings_lock_(settings_class) {}
@@ -62,7 +62,9 @@ rt::Error Cache::open(pc_media *media, pc_backing *backing, pc_host *host,
         return e;
     }
     media::Inspection in;
-    return inspect(in, why);
+    RT_TRY(inspect(in, why));
+    __builtin_memcpy(uuid_.byte, in.uuid, sizeof(in.uuid));
+    return rt::Error::none;
 }
 
 // What is on media, judged; and whether this driver can serve it. Stores nothing.
@@ -296,8 +298,9 @@ rt::Error Cache::resume(media::Refusal &why) noexcept
         return why.error;
     }
     const format::LogPosition head = parts_->log.durable_head();
-    const u64 newest = parts_->log.newest_number();
-    parts_->log.begin_session(head, parts_->metadata.begin_session(head.segment), newest);
+    const u64 start_number = parts_->metadata.extension().limit;
+    parts_->metadata.begin_session(head, start_number, pc_backing_bytes(backing_));
+    parts_->log.begin_session(head, start_number, parts_->log.newest_number());
     run();
     return rt::Error::none;
 }
@@ -324,7 +327,8 @@ Snapshot Cache::snapshot() noexcept
     s.state = state();
     if (s.state == State::inactive)
         return s;
-    s.segments = parts_->segments.count();
+    s.segments = device_.seg_count();
+    s.chain_length = device_.chain_length();
     s.segments_used = parts_->segments.used();
     s.gc_percent = gc_percent_.read();
     s.cache_flags = cache_flags_.read();

@@ -27,11 +27,17 @@ enum class State : u32 {
     failed     // media cannot be trusted or stored to: all I/O ends with EIO, nothing is stored
 };
 
+struct Uuid {
+    u8 byte[16] = {};
+    bool none() const noexcept { return *this == Uuid{}; }
+    friend bool operator==(const Uuid &, const Uuid &) = default;
+};
+
 // For STATUS and TABLE; consistent enough to print.
 struct Snapshot {
     State state = State::inactive;
     u32 superblock_flags = 0;
-    u32 segments = 0, segments_used = 0;
+    u32 segments = 0, chain_length = 0, segments_used = 0;
     u32 gc_percent = 0, cache_flags = 0;
     format::LogPosition key_head, dirty_tail, key_tail;
 };
@@ -66,6 +72,7 @@ public:
     // 0..90; durable on return.
     rt::Error set_gc_percent(u32 percent) noexcept;
     Snapshot snapshot() noexcept; // all zero but the state when inactive
+    Uuid uuid() const noexcept { return uuid_; } // as open() found it
     State state() const noexcept { return static_cast<State>(state_.load_acquire()); }
     pc_host *host() const noexcept { return host_; }
     const pc_media *media() const noexcept { return device_.media(); }
@@ -111,6 +118,7 @@ private:
     pc_host *host_ = nullptr;
     pc_backing *backing_ = nullptr;
     media::Device device_;
+    Uuid uuid_;
     rt::Atomic<u32> state_{0};
 
     // Made by start(), in this order; destroyed the other way round.

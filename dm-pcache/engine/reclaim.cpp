@@ -82,6 +82,10 @@ bool Cache::reclaim_step(u64 now) noexcept
             dirty_since_ = pc_now_ns();
         }
     }
+    if (parts_->metadata.failed()) {
+        fail("metadata could not be stored");
+        return false;
+    }
     return passed || written;
 }
 

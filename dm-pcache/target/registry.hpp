@@ -20,7 +20,7 @@ struct Instance : rt::NonCopyable {
     const void *backing = nullptr;
     u32 references = 1;
     bool active = false; // in the registry's list
-    media::CacheUuid uuid{}; // all zero: none
+    engine::Uuid uuid; // all zero: none
     engine::Cache cache;
 };
 
