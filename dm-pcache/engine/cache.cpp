@@ -63,7 +63,8 @@ rt::Error Cache::open(pc_media *media, pc_backing *backing, pc_host *host,
     }
     media::Inspection in;
     RT_TRY(inspect(in, why));
-    __builtin_memcpy(uuid_.byte, in.uuid, sizeof(in.uuid));
+    if (in.has_extension)
+        __builtin_memcpy(uuid_.byte, in.extension.uuid, sizeof(uuid_.byte));
     return rt::Error::none;
 }
 

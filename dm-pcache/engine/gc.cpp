@@ -8,8 +8,7 @@ namespace pcache::engine
 
 Gc::Gc(const media::Device &device, media::Metadata &metadata, Segments &segments, Shard *shards,
        NodeBudget &budget) noexcept
-    : device_(device), metadata_(metadata), segments_(segments), shards_(shards), budget_(budget),
-      walker_(device)
+    : device_(device), metadata_(metadata), segments_(segments), shards_(shards), budget_(budget)
 {
 }
 
@@ -22,19 +21,20 @@ rt::Error Gc::count_out(format::LogPosition &end, u32 want_free) noexcept
     for (u32 n = 0; end != stop && n < records_per_gc_pass && will_be_free < want_free; n++) {
         if (left_count_ == log_segments_per_pass)
             break;
-        if (!ok(walker_.read(end)))
+        media::Record r;
+        if (reader_.read(device_, end, r) != media::ReadOutcome::good)
             return rt::Error::no_device;
-        for (u32 i = 0; i < walker_.keys(); i++) {
-            const format::Key k = walker_.key(i);
+        for (u32 i = 0; i < r.keys(); i++) {
+            const format::Key k = reader_.key(i);
             const SegmentId s{k.cache_seg_id};
             if (k.seg_gen >= segments_.generation(s) && segments_.drop_key(s))
                 will_be_free++;
         }
-        if (walker_.flags().last()) {
+        if (r.flags.last()) {
             left_[left_count_++] = end.segment;
             will_be_free++;
         }
-        end = walker_.next();
+        end = r.behind();
         pc_yield();
     }
     return rt::Error::none;
@@ -43,11 +43,12 @@ rt::Error Gc::count_out(format::LogPosition &end, u32 want_free) noexcept
 rt::Error Gc::unmap(format::LogPosition from, format::LogPosition to) noexcept
 {
     while (from != to) {
-        if (!ok(walker_.read(from)))
+        media::Record r;
+        if (reader_.read(device_, from, r) != media::ReadOutcome::good)
             return rt::Error::no_device;
-        for (u32 i = 0; i < walker_.keys(); i++)
-            unmap_key(walker_.key(i));
-        from = walker_.next();
+        for (u32 i = 0; i < r.keys(); i++)
+            unmap_key(reader_.key(i));
+        from = r.behind();
         pc_yield();
     }
     return rt::Error::none;

@@ -8,11 +8,11 @@
 // durable; then they are free. Log segments that key tail has left are free with it.
 // Runs in the reclaim worker only.
 #pragma once
-#include "dm-pcache/engine/log_walker.hpp"
 #include "dm-pcache/engine/published.hpp"
 #include "dm-pcache/engine/segments.hpp"
 #include "dm-pcache/engine/shard.hpp"
 #include "dm-pcache/media/metadata.hpp"
+#include "dm-pcache/media/record_reader.hpp"
 
 namespace pcache::engine
 {
@@ -22,7 +22,7 @@ class Gc : rt::NonCopyable
 public:
     Gc(const media::Device &device, media::Metadata &metadata, Segments &segments, Shard *shards,
        NodeBudget &budget) noexcept;
-    rt::Error allocate() noexcept { return walker_.allocate(); }
+    rt::Error allocate() noexcept { return reader_.allocate(); }
 
     // Passes records until `want_free` segments are or will be free, dirty tail is reached, or
     // records_per_gc_pass are passed. `moved`: key tail moved, or something was freed. Error::no_device: the log could not
@@ -42,7 +42,7 @@ private:
     Segments &segments_;
     Shard *shards_;
     NodeBudget &budget_;
-    LogWalker walker_;
+    media::RecordReader reader_;
     PublishedPosition key_tail_;
     SegmentId left_[log_segments_per_pass]; // log segments that key tail leaves in this pass
     u32 left_count_ = 0;

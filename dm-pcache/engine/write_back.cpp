@@ -13,7 +13,7 @@ constexpr u32 batch_nodes = batch_keys / ExtentTree::leaf_min + 256;
 
 WriteBack::WriteBack(const media::Device &device, media::Metadata &metadata, Log &log,
                      pc_backing *backing) noexcept
-    : device_(device), metadata_(metadata), log_(log), backing_(backing), walker_(device),
+    : device_(device), metadata_(metadata), log_(log), backing_(backing),
       batch_(pool_)
 {
 }
@@ -28,7 +28,7 @@ WriteBack::~WriteBack()
 
 rt::Error WriteBack::allocate() noexcept
 {
-    RT_TRY(walker_.allocate());
+    RT_TRY(reader_.allocate());
     for (u32 i = 0; i < batch_nodes; i++) {
         void *n = pc_alloc(ExtentTree::node_bytes, PC_MAY_SLEEP);
         if (!n)
@@ -47,15 +47,16 @@ rt::Error WriteBack::gather(format::LogPosition &end, u64 &bytes) noexcept
     bool alone = false; // the previous record is an epoch of its own
     u32 keys = 0;
     while (at != head && keys < batch_keys) {
-        if (!ok(walker_.read(at)))
+        media::Record r;
+        if (reader_.read(device_, at, r) != media::ReadOutcome::good)
             return rt::Error::no_device;
-        const bool numbered = walker_.flags().number() != 0;
-        if (keys && (alone || !numbered || walker_.flags().epoch()))
+        const bool numbered = r.flags.number() != 0;
+        if (keys && (alone || !numbered || r.flags.epoch()))
             break;
-        if (walker_.keys() && !batch_.can_operate(walker_.keys()))
+        if (r.keys() && !batch_.can_operate(r.keys()))
             break;
-        for (u32 i = 0; i < walker_.keys(); i++) {
-            const format::Key k = walker_.key(i);
+        for (u32 i = 0; i < r.keys(); i++) {
+            const format::Key k = reader_.key(i);
             if (k.flags & format::key_clean)
                 continue;
             batch_.insert({k.off / format::sector_bytes, k.len / format::sector_bytes,
@@ -64,7 +65,7 @@ rt::Error WriteBack::gather(format::LogPosition &end, u64 &bytes) noexcept
             keys++;
         }
         alone = !numbered;
-        at = walker_.next();
+        at = r.behind();
         pc_yield();
     }
     end = at;

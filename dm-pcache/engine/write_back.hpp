@@ -13,8 +13,8 @@
 #pragma once
 #include "dm-pcache/engine/extent_tree.hpp"
 #include "dm-pcache/engine/log.hpp"
-#include "dm-pcache/engine/log_walker.hpp"
 #include "dm-pcache/engine/published.hpp"
+#include "dm-pcache/media/record_reader.hpp"
 
 namespace pcache::engine
 {
@@ -47,7 +47,7 @@ private:
     media::Metadata &metadata_;
     Log &log_;
     pc_backing *backing_;
-    LogWalker walker_;
+    media::RecordReader reader_;
     NodePool pool_;
     ExtentTree batch_;
     PublishedPosition dirty_tail_;
