@@ -98,7 +98,7 @@ pc_verdict Cache::map_write(pc_bio *bio, void *memory, const pc_io &io) noexcept
             return PC_TAKEN;
         }
     }
-    if (io.nowait && !r.copied_bytes) {
+    if (io.nowait) {
         if (parts_->heads.cancel(r.reservation))
             reclaim_work_.kick();
         pc_bio_end(bio, end_again);
