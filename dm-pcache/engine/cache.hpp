@@ -75,7 +75,7 @@ public:
     Uuid uuid() const noexcept { return uuid_; } // as open() found it
     State state() const noexcept { return static_cast<State>(state_.load_acquire()); }
     pc_host *host() const noexcept { return host_; }
-    const pc_media *media() const noexcept { return device_.media(); }
+    pc_media *media() noexcept { return device_.media(); }
     pc_backing *backing() const noexcept { return backing_; }
 
 private:

@@ -108,6 +108,10 @@ int pc_target_ctr(pc_table *t, unsigned argc, char **argv, u64 length_bytes, pc_
         switch (registry->look_up(pc_table_owner(t), o.media, o.backing, target->instance,
                                   sentence)) {
         case Registry::Answer::takeover:
+            target->media = o.media;
+            target->backing = o.backing;
+            o.media = nullptr;
+            o.backing = nullptr;
             break;
         case Registry::Answer::refused:
             error = rt::to_errno(rt::Error::busy);
@@ -131,6 +135,8 @@ int pc_target_ctr(pc_table *t, unsigned argc, char **argv, u64 length_bytes, pc_
 void pc_target_dtr(pc_target *t) noexcept
 {
     Instance *i = t->instance;
+    pc_media_close(t->media);
+    pc_backing_close(t->backing);
     pc_host_detach(i->cache.host(), t->table);
     if (registry->drop(*i))
         destroy(i);
@@ -138,11 +144,31 @@ void pc_target_dtr(pc_target *t) noexcept
     pc_free(t);
 }
 
+namespace
+{
+
+// The devices that the running cache works with belong to this table from now on; the old table,
+// which still exists, gives back those that this one opened.
+void take_over(pc_target *t) noexcept
+{
+    if (!t->media)
+        return;
+    pc_media_exchange(t->media, t->instance->cache.media());
+    pc_backing_exchange(t->backing, t->instance->cache.backing());
+    pc_media_close(t->media);
+    pc_backing_close(t->backing);
+    t->media = nullptr;
+    t->backing = nullptr;
+}
+
+} // namespace
+
 int pc_target_preresume(pc_target *t) noexcept
 {
     Instance &i = *t->instance;
     media::Refusal why;
     rt::Error e = rt::Error::none;
+    take_over(t);
     pc_host_attach(i.cache.host(), t->table);
     switch (i.cache.state()) {
     case engine::State::inactive:

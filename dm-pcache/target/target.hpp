@@ -12,6 +12,10 @@ struct pc_target {
     pc_table *table = nullptr;
     pcache::target::Instance *instance = nullptr;
     pcache::target::TableLine line{};
+    // Of a table that will take a running cache over: its own handles of the two devices, until the
+    // first resume exchanges them for those of the table before.
+    pc_media *media = nullptr;
+    pc_backing *backing = nullptr;
     rt::Atomic<u32> activated{0}; // it was resumed: status shows the cache
 };
 
