@@ -22,12 +22,14 @@ modules:
 
 modules_install: modules
 	+$(kbuild) INSTALL_MOD_DIR=updates modules_install
+	@# The kernel's own step is skipped where its headers come without a System.map, as on Debian.
+	depmod $(if $(INSTALL_MOD_PATH),-b $(INSTALL_MOD_PATH)) $$($(MAKE) -s -C $(KDIR) kernelrelease)
 
 clean:
 	+$(kbuild) clean
 
 compile_commands.json: modules
-	python3 kbuild/compile-commands.py $@
+	python3 kbuild/compile-commands.py $(KDIR) $@
 
 # The newest installed headers of each supported series.
 newest = $(shell ls -d /lib/modules/$(1).*-amd64/build 2>/dev/null | sort -V | tail -n 1 | cut -d/ -f4)

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""compile-commands.py OUTPUT - a compilation database from the .cmd files that Kbuild left here.
+"""compile-commands.py KDIR OUTPUT - a compilation database from the .cmd files Kbuild left here.
 
-The kernel's own script knows C files only.
+The kernel's own script knows C files only. KDIR: where Kbuild ran the compiler (up to 6.12).
 """
 import json
 import os
@@ -12,17 +12,9 @@ import sys
 COMMAND = re.compile(r"^(?:saved)?cmd_(\S+\.o) := +(.*?-c -o \S+ (\S+\.(?:cpp|c)))")
 
 
-def kernel_folder(lines):
-    """Kbuild runs compilers in the kernel's build folder up to 6.12."""
-    for line in lines:
-        found = re.search(r"\s(/\S+)/include/generated/autoconf\.h", line)
-        if found:
-            return found.group(1)
-    return os.getcwd()
-
-
 def main():
     entries = []
+    here = os.getcwd() + os.sep
     for folder, _, names in os.walk("."):
         if folder.startswith("./build"):
             continue
@@ -32,16 +24,19 @@ def main():
             with open(os.path.join(folder, name), encoding="utf-8") as file:
                 lines = file.read().splitlines()
             found = COMMAND.match(lines[0]) if lines else None
-            if found and not found.group(3).endswith(".mod.c"):
+            if not found:
+                continue
+            source = os.path.abspath(found.group(3))
+            if source.startswith(here) and not source.endswith(".mod.c"):
                 entries.append({
-                    "directory": kernel_folder(lines),
+                    "directory": os.path.realpath(sys.argv[1]),
                     "command": found.group(2).replace("\\#", "#"),
-                    "file": os.path.abspath(found.group(3)),
+                    "file": source,
                 })
     entries.sort(key=lambda entry: entry["file"])
-    with open(sys.argv[1], "w", encoding="utf-8") as out:
+    with open(sys.argv[2], "w", encoding="utf-8") as out:
         json.dump(entries, out, indent=1)
-    print(f"{sys.argv[1]}: {len(entries)} files")
+    print(f"{sys.argv[2]}: {len(entries)} files")
 
 
 if __name__ == "__main__":
