@@ -80,7 +80,12 @@ def _libraries(program):
 
 def _base_content(kernel, extra):
     """{path in the guest: path on the host} of the base."""
-    content = {"/bin/busybox": _which("busybox")}
+    # Scripts run in dash: busybox's own shell prefers its applets to the real tools of the same name.
+    content = {"/bin/busybox": _which("busybox"), "/bin/dash": _which("dash"), "/bin/sh": _which("dash"),
+               "/bin/bash": _which("bash")}
+    for program in ("dash", "bash"):
+        for lib in _libraries(_which(program)):
+            content[lib] = os.path.realpath(lib)
     for name, aliases in TOOLS.items():
         path = _which(name)
         content["/usr/sbin/" + name] = path
