@@ -153,7 +153,7 @@ class Machine:
         """Runs the guest until it ends, `deadline` (time.monotonic) passes, or the watcher has it cut.
 
         watcher(stream, line) is called with each whole line of the streams "kernel" and "test" and
-        returns None, or what to do: ("cut", fsyncs, delay_s): SIGKILL after that many more lines in
+        returns None, or what to do: ("cut", lines, delay_s): SIGKILL after that many more lines in
         the journal and that many seconds. Returns "ended", "cut" or "timeout".
         """
         for name in ("kernel", "test"):

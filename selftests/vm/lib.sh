@@ -73,7 +73,7 @@ must() { # CMD...: set-up that is no property by itself
 	"$@" >/tmp/setup.out 2>&1 || give_up "failed: $*"
 }
 
-cut() { # [FSYNCS [DELAY_S]]: the host kills this guest; the script runs again with BOOT one higher
+power_cut() { # [LINES [DELAY_S]]: the host kills this guest; the script runs again with BOOT one higher
 	echo "@@CUT ${1:-0} ${2:-0}@@"
 	while :; do sleep 1; done
 }
