@@ -47,6 +47,6 @@ module-%:
 unit unit-build:
 	+@$(MAKE) -f selftests/Makefile $@
 
-include scripts/targets.mk
+-include scripts/targets.mk
 
 .PHONY: all modules modules_install modules-all clean compile_commands.json unit unit-build
