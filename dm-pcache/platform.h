@@ -111,6 +111,11 @@ void pc_media_fence(void) PC_NOEXCEPT;
 int pc_media_load(void *to, const u8 *from, usize bytes) PC_NOEXCEPT;
 int pc_media_to_bio(struct pc_bio *bio, u32 bio_offset, const u8 *from, u32 bytes) PC_NOEXCEPT;
 void pc_media_from_bio(u8 *to, struct pc_bio *bio, u32 bio_offset, u32 bytes) PC_NOEXCEPT;
+/*
+ * Writes one page (4096 bytes) of the cache device as a block device and durably: what clears poison.
+ * `offset` is a multiple of 4096; the mapping shows the page afterwards. 0 or -errno. May sleep.
+ */
+int pc_media_rewrite_page(struct pc_media *m, u64 offset, const void *page) PC_NOEXCEPT;
 void pc_media_close(struct pc_media *m) PC_NOEXCEPT; /* null is fine; may sleep */
 /* Identity for the registry: a range of bytes of one DAX device. */
 struct pc_media_identity {

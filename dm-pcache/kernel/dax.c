@@ -323,6 +323,24 @@ u8 *pc_media_map(struct pc_media *m, u64 offset, u64 length)
     return address + offset_in_page(offset);
 }
 
+/*
+ * Through the block device: the driver clears the poison, and the page can be used again. (A page
+ * whose poison was consumed is not mapped any more until then.)
+ */
+int pc_media_rewrite_page(struct pc_media *m, u64 offset, const void *page)
+{
+    struct bio_vec vector;
+    struct bio bio;
+    int error = -EINVAL;
+
+    bio_init(&bio, m->device->bdev, &vector, 1, REQ_OP_WRITE | REQ_FUA | REQ_SYNC);
+    bio.bi_iter.bi_sector = offset >> SECTOR_SHIFT;
+    if (bio_add_page(&bio, pc_page_of(page), PAGE_SIZE, offset_in_page(page)) == PAGE_SIZE)
+        error = submit_bio_wait(&bio);
+    bio_uninit(&bio);
+    return error;
+}
+
 /* ---- stores and loads ----------------------------------------------------------------- */
 
 void pc_media_store(u8 *to, const void *from, usize bytes)

@@ -187,19 +187,25 @@ void MediaDevice::read(u64 offset, void *to, usize n) const
     memcpy(to, impl_->store->base() + offset, n);
 }
 
-void MediaDevice::write(u64 offset, const void *from, usize n)
+// Durable at once, and cures poison.
+static void write_through(MediaDevice::Impl &d, u64 offset, const void *from, usize n)
 {
-    if (offset > bytes() || n > bytes() - offset)
-        broken("MediaDevice::write past the end");
-    std::scoped_lock g(power_lock(), impl_->poison_lock);
-    memcpy(impl_->store->base() + offset, from, n);
+    if (offset > d.store->bytes() || n > d.store->bytes() - offset)
+        broken("a write past the end of a media device");
+    std::scoped_lock g(power_lock(), d.poison_lock);
+    memcpy(d.store->base() + offset, from, n);
     if (n == 0)
         return;
     for (u64 u = offset / unit_bytes; u <= (offset + n - 1) / unit_bytes; ++u)
-        impl_->pending.erase(u);
-    impl_->poisoned.erase(impl_->poisoned.lower_bound(offset / line_bytes),
-                          impl_->poisoned.upper_bound((offset + n - 1) / line_bytes));
-    impl_->any_poison = !impl_->poisoned.empty();
+        d.pending.erase(u);
+    d.poisoned.erase(d.poisoned.lower_bound(offset / line_bytes),
+                     d.poisoned.upper_bound((offset + n - 1) / line_bytes));
+    d.any_poison = !d.poisoned.empty();
+}
+
+void MediaDevice::write(u64 offset, const void *from, usize n)
+{
+    write_through(*impl_, offset, from, n);
 }
 
 Image MediaDevice::image() const
@@ -348,6 +354,15 @@ void pc_media_exchange(pc_media *a, pc_media *b) noexcept
     if (a->device != b->device)
         broken("handles of two devices exchanged");
     std::swap(a->table, b->table);
+}
+
+int pc_media_rewrite_page(pc_media *m, u64 offset, const void *page) noexcept
+{
+    constexpr u64 page_bytes = 4096;
+    if (offset % page_bytes)
+        broken("pc_media_rewrite_page of a place that is no page");
+    write_through(*m->device, offset, page, page_bytes);
+    return 0;
 }
 
 void pc_media_identify(const pc_media *m, pc_media_identity *id) noexcept

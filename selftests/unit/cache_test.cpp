@@ -16,8 +16,9 @@ void scribble(Rig &rig, std::mt19937_64 &rng, unsigned writes)
         const u64 sectors = 1 + rng() % (rng() % 4 ? 8 : 128);
         const u64 at = rng() % (rig.model.size() / sector - sectors);
         rig.write_pattern(at * sector, sectors * sector, rng() % 16 == 0);
-        if (rng() % 32 == 0)
+        if (rng() % 32 == 0) {
             ASSERT_EQ(rig.flush(), 0);
+        }
     }
 }
 } // namespace
@@ -123,10 +124,12 @@ TEST(Cache, ManyThreadsOnTheirOwnRanges)
                 const Image d = Rig::pattern(at, n, (u64{t} << 32) + i);
                 std::memcpy(&rig.model[at], d.data(), n);
                 ASSERT_EQ(rig.try_write(at, d, rng() % 16 == 0), 0);
-                if (rng() % 8 == 0)
+                if (rng() % 8 == 0) {
                     ASSERT_EQ(rig.flush(), 0);
-                if (rng() % 4 == 0)
+                }
+                if (rng() % 4 == 0) {
                     ASSERT_EQ(rig.read(at, n), d);
+                }
             }
         });
     for (std::thread &t : all)
