@@ -6,6 +6,7 @@
 #   make KVER=6.12.1-amd64      for another installed kernel; KDIR= names its build folder instead
 #   make modules-all            for both supported Debian kernels, under build/module-<kernel>/
 #   make modules_install        installs under updates/, in front of the distribution's modules
+#   make unit                   tests in user space under sanitizers (selftests/Makefile says more)
 #   make clean                  removes what was built beside the sources
 #   make compile_commands.json  for clangd, from the last build beside the sources
 
@@ -39,4 +40,7 @@ modules-all: $(addprefix module-,$(KVERS))
 module-%:
 	+@sh kbuild/build-apart.sh $* $(CURDIR)/build/module-$* "$(KCFLAGS)"
 
-.PHONY: all modules modules_install modules-all clean compile_commands.json
+unit:
+	+@$(MAKE) --no-print-directory -f selftests/Makefile unit
+
+.PHONY: unit all modules modules_install modules-all clean compile_commands.json

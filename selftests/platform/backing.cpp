@@ -433,13 +433,13 @@ int pc_backing_flush(pc_backing *b) noexcept
     sched::assert_may_sleep("pc_backing_flush");
     Impl &d = *b->device;
     std::set<u64> covered; // what had completed when it was sent
-    int error = begin_operation(d, Op::flush, 0, 0);
     {
         Lock g(d);
         for (auto &w : d.writes)
             if (w.second.completed)
                 covered.insert(w.first);
     }
+    int error = begin_operation(d, Op::flush, 0, 0);
     sched::sleep_ns(delay(d, Op::flush));
     if (error)
         return error;

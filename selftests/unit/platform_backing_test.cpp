@@ -259,14 +259,26 @@ TEST_F(BackingTest, AFailedFlushMakesNothingDurable)
 TEST_F(BackingTest, AFlushCoversOnlyWhatHadCompletedWhenItWasSent)
 {
     disk.set_write_cache(true);
-    disk.set_delay_ns(Op::flush, 30000000);
-    std::thread flusher([&] { pc_backing_flush(backing); });
-    while (disk.counters().flushes == 0)
-        std::this_thread::yield();
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    EXPECT_EQ(write(0, 2), 0);
-    flusher.join();
+    disk.hold_writes(true);
+    Done in_flight, later;
+    send(in_flight, 0, 2);
+    // While the flush is under way, one write completes and another one comes and completes.
+    disk.set_hook([&](Op op, u64, u64) {
+        if (op == Op::flush) {
+            disk.hold_writes(false);
+            in_flight.wait();
+            send(later, 4096, 3);
+            later.wait();
+        }
+        return 0;
+    });
+    EXPECT_EQ(pc_backing_flush(backing), 0);
     EXPECT_EQ(cut_all_lost()[0], 0);
+    EXPECT_EQ(cut_all_lost()[4096], 0);
+    disk.set_hook(nullptr);
+    EXPECT_EQ(pc_backing_flush(backing), 0);
+    EXPECT_EQ(cut_all_lost()[0], 2);
+    EXPECT_EQ(cut_all_lost()[4096], 3);
 }
 
 TEST_F(BackingTest, AWriteInFlightMayHaveArrived)

@@ -76,10 +76,15 @@ TEST_F(WorkTest, DestroyingTheQueueRunsWhatWasKicked)
 TEST_F(WorkTest, KickedWhilePendingRunsOnce)
 {
     std::atomic<int> runs{0};
-    Job a(queue, [&] { ++runs; });
-    a.work.kick_after(20 * ms);
-    a.work.kick_after(20 * ms);
-    std::this_thread::sleep_for(std::chrono::milliseconds(60));
+    Gate ran;
+    Job a(queue, [&] {
+        ++runs;
+        ran.open();
+    });
+    a.work.kick_after(100 * ms);
+    a.work.kick_after(110 * ms);
+    ran.wait();
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
     a.work.stop();
     EXPECT_EQ(runs, 1);
 }
