@@ -7,6 +7,11 @@
 #   make modules-all            for both supported Debian kernels, under build/module-<kernel>/
 #   make modules_install        installs under updates/, in front of the distribution's modules
 #   make clean                  removes what was built beside the sources
+#   make demo                   shows it all in a guest, with a power cut (README)
+#   make check                  the tests: unit, modules, guests (README)
+#   make check-long             the longer ones
+#   make unit                   the unit tests alone; TEST=name for one (selftests/Makefile)
+#   make guest-shell            a shell in a guest with the module loaded
 #   make compile_commands.json  for clangd, from the last build beside the sources
 
 KVER ?= $(shell uname -r)
@@ -39,4 +44,9 @@ modules-all: $(addprefix module-,$(KVERS))
 module-%:
 	+@sh kbuild/build-apart.sh $* $(CURDIR)/build/module-$* "$(KCFLAGS)"
 
-.PHONY: all modules modules_install modules-all clean compile_commands.json
+unit unit-build:
+	+@$(MAKE) -f selftests/Makefile $@
+
+-include scripts/targets.mk
+
+.PHONY: all modules modules_install modules-all clean compile_commands.json unit unit-build

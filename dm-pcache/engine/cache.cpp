@@ -36,16 +36,21 @@ void Cache::drop_parts() noexcept
     parts_ = nullptr;
 }
 
-// crc of the first 128 KiB as the format records it: 1 instead of 0, 0 when it cannot be taken.
-u32 Cache::take_backing_crc() noexcept
+// crc of the first 128 KiB as the format records it: 1 instead of 0; 0 when it cannot be read.
+rt::Result<u32> Cache::take_backing_crc() noexcept
 {
     if (pc_backing_bytes(backing_) < backing_crc_bytes)
-        return 0;
+        return u32{0};
     void *buffer = pc_alloc(backing_crc_bytes, PC_MAY_SLEEP);
+    if (!buffer)
+        return rt::Error::no_memory;
     u32 crc = 0;
-    if (buffer && pc_backing_read(backing_, 0, buffer, backing_crc_bytes) == 0) {
+    if (pc_backing_read(backing_, 0, buffer, backing_crc_bytes) == 0) {
         crc = format::crc32c(format::crc_seed, buffer, backing_crc_bytes);
         crc = crc ? crc : 1;
+    } else {
+        pc_log(host_, PC_WARN, "the first 128 KiB of the backing device cannot be read: whether it "
+                               "was changed behind the cache is not known");
     }
     pc_free(buffer);
     return crc;
@@ -68,11 +73,21 @@ rt::Error Cache::open(pc_media *media, pc_backing *backing, pc_host *host,
     return rt::Error::none;
 }
 
+rt::Error Cache::take_facts(media::BackingFacts &facts) noexcept
+{
+    const rt::Result<u32> crc = take_backing_crc();
+    if (!crc)
+        return crc.error();
+    facts = {pc_backing_bytes(backing_), *crc};
+    return rt::Error::none;
+}
+
 // What is on media, judged; and whether this driver can serve it. Stores nothing.
 rt::Error Cache::inspect(media::Inspection &in, media::Refusal &why) noexcept
 {
     media::Activation activation(device_, host_);
-    const media::BackingFacts facts{pc_backing_bytes(backing_), take_backing_crc()};
+    media::BackingFacts facts;
+    RT_TRY(take_facts(facts));
     RT_TRY(activation.inspect(facts, in, why));
     if (in.kind != media::MediaKind::cache)
         return rt::Error::none;
@@ -169,7 +184,8 @@ rt::Error Cache::recover(media::Activation &activation, const media::Inspection 
 rt::Error Cache::build(media::Refusal &why) noexcept
 {
     media::Activation activation(device_, host_);
-    const media::BackingFacts facts{pc_backing_bytes(backing_), take_backing_crc()};
+    media::BackingFacts facts;
+    RT_TRY(take_facts(facts));
     {
         media::Inspection in;
         RT_TRY(inspect(in, why));
@@ -288,8 +304,9 @@ void Cache::stop_cleanly() noexcept
                               "in the cache and will be written back at the next activation");
         return;
     }
+    const rt::Result<u32> crc = take_backing_crc();
     parts_->metadata.set_clean_stop(parts_->log.next_number_at_stop(),
-                                    parts_->log.durable_head(), take_backing_crc());
+                                    parts_->log.durable_head(), crc ? *crc : 0);
 }
 
 rt::Error Cache::resume(media::Refusal &why) noexcept

@@ -85,7 +85,8 @@ private:
     rt::Error allocate_parts() noexcept;
     rt::Error recover(media::Activation &activation, const media::Inspection &in) noexcept;
     void publish_tails() noexcept;
-    u32 take_backing_crc() noexcept;
+    rt::Result<u32> take_backing_crc() noexcept;
+    rt::Error take_facts(media::BackingFacts &facts) noexcept;
     void run() noexcept;
     void drain_waiting() noexcept;
     void drain_waiting_after_stop() noexcept;

@@ -1,25 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 // engine/extent_tree.hpp - the extent index: which sectors of the backing device are where on the
-// cache device. A B+-tree with packed entries of 12 bytes; one per shard, and one per write-back
-// batch.
+// cache device. A B+-tree with packed entries of 12 bytes: one per shard, one per write-back batch.
 //
-//                      +-------------------------------+
-//      level 2 (root)  | <  90000  | < 500000  |  rest |    Inner: child i holds what lies in
-//                      +-----|-----------|---------|---+           sep[i-1] <= sector < sep[i]
-//                    +-------+           |         +-----> ...
-//                    v                   v
-//      level 1   +---------+        +----------+
-//                +--|---|--+        +--|----|--+
-//                   v   v              v    v
-//      level 0    leaf leaf          leaf  leaf             Leaf: extents, ascending, no overlap
+//                      +---------+----------+--------+
+//      level 2 (root)  | < 90000 | < 500000 |  rest  |     Inner: child i holds what lies in
+//                      +----|----+-----|----+----|---+            sep[i-1] <= sector < sep[i]
+//                     +-----+          |         +----> ...
+//                     v                v
+//      level 1   +----+----+      +----+----+
+//                +--|-+--|-+      +--|-+--|-+
+//                   v    v           v    v
+//      level 0    leaf  leaf       leaf  leaf              Leaf: extents, ascending, no overlap
 //
-//      Leaf  (512 B)  | count | key[0] .. key[41]   : 8 B each | rest[0] .. rest[41] : 4 B each |
-//      Inner (512 B)  | count | sep[0] .. sep[30]   : 8 B each | child[0] .. child[30] : 8 B each |
+//      Leaf  (512 B)  | count | key[0] .. key[41] : 8 B each | rest[0] .. rest[41] : 4 B each |
+//      Inner (512 B)  | count | sep[0] .. sep[30] : 8 B each | child[0] .. child[30]: 8 B each |
 //
-//      key:   63          18 17           5 4     3 2             0    rest: 31                   0
-//            | first sector | sectors - 1  | flags | place, top 3 |         | place, low 32 bits |
-//                  46             13           2          3         place = segment : sector, 20 +
-//                  15 bits
+//      key   63          18 17          5 4     3 2            0   rest 31                  0
+//           | first sector | sectors - 1 | flags | place, top 3 |      | place, low 32 bits |
+//                 46             13          2          3          place = segment 20 : sector 15
 //
 // Keys ascend with the sector, so a search compares whole words. Unused keys and separators are
 // all ones, so a search has a fixed number of steps and no branch that depends on the data. There
@@ -28,27 +26,28 @@
 // Invariants
 //  I1 An extent lies within the bounds of its leaf: no extent crosses a separator. So one descent
 //     finds the only leaf that can hold a sector. (An insert across the upper bound of its leaf
-//     first empties what it overrides behind the bound, then moves the bound.)
-//  I2 Every leaf but a root holds leaf_min .. leaf_capacity extents (20 .. 42), every inner node
-//  but
-//     a root inner_min .. inner_capacity children (16 .. 31); a root has one extent or two children
-//     at least. All leaves have the same depth. An empty tree has no node.
-//  I3 nodes() counts the nodes in the tree; every one of them came from the pool and goes back
-//  there. I4 With merging, neighbours *in one leaf* that are contiguous on both sides, have equal
-//  flags and
-//     lie in one range (geometry.range_bytes) were joined when the later of them was inserted.
+//     first removes what it overrides, then moves the bound.)
+//  I2 A leaf has leaf_min .. leaf_capacity extents (20 .. 42), an inner node inner_min ..
+//     inner_capacity children (16 .. 31); a root has one extent or two children at least. All
+//     leaves have the same depth. An empty tree has no node.
+//  I3 nodes() counts the nodes in the tree. They came from the pool, and there they go back.
+//  I4 With merging, an extent was joined when it was inserted with those of its leaf that continue
+//     it on both sides, in the same range (geometry.range_bytes) and with the same flags.
+//     Neighbours in two leaves are not joined: that costs an extent per leaf at most.
 //
 // Nodes: the tree never allocates; it takes nodes from the pool and gives them back. One insert or
-// remove takes at most height() + 1: it adds at most two extents to one leaf, a leaf and each inner
-// node above it overflow by at most one node (each splits in two once at most, no split leaves a
-// half over-full), and the root's split adds a root. What it clears in other leaves begins at a
-// separator, so nothing there is cut in two and nothing grows. n operations in a row take at most
-// n * (height() + 2), with the height before them: at most n per level that exists, and the levels
-// that come into being above a root which became 1 + n nodes have (1 + n) / 2 + (1 + n) / 4 + ...
-// nodes. nodes_for(n) is that figure; can_operate() compares it with the pool.
+// remove takes at most height() + 1. It adds entries to one leaf only, two at most: the extent
+// itself, and the second half of an extent that is cut in its middle (there is at most one such,
+// it covers the range, so nothing else is touched; a range that crosses a bound has none). So the
+// leaf overflows into one new leaf at most (two halves have room for capacity + 2), each inner
+// node above it gets one child and overflows into one new node at most, and the root's split adds a
+// root. n operations in a row take at most n * (height() + 2), with the height before them: n on
+// each level that is there, 2 n on those that come above a root which has become 1 + n nodes, since
+// they have (1 + n) / 2 + (1 + n) / 4 + ... nodes. nodes_for(n) is that figure.
 //
-// Memory: leaf_min bounds it by 25.6 B per extent and the inner nodes (about 1 B) after any
-// sequence; what a random fill comes to is measured by selftests/bench/extent_tree_bench.cpp.
+// Memory: after any sequence at most 512 / leaf_min = 25.6 B per extent, and a sixteenth of it for
+// inner nodes. A full leaf gives entries to its neighbours before it is split, so random fills end
+// near 16.2 B per extent and streams near 13 (selftests/bench/extent_tree_bench.cpp).
 //
 // Locking: none. The owner's (shard's) lock guards a tree and its pool; nothing here sleeps.
 #pragma once
@@ -75,7 +74,9 @@ struct Extent {
     friend constexpr bool operator==(const Extent &, const Extent &) = default;
 };
 
-inline constexpr u64 sector_limit = u64{1} << 46; // sectors of a backing device, at most
+// Sectors of a backing device, at most. One less than the field could hold: so the word behind
+// every real key exists, and none is all ones.
+inline constexpr u64 sector_limit = (u64{1} << 46) - 1;
 inline constexpr u32 extent_max_sectors = 8192;
 inline constexpr u32 range_sectors = format::geometry.range_bytes / format::sector_bytes;
 static_assert(range_sectors <= extent_max_sectors && (range_sectors & (range_sectors - 1)) == 0);
@@ -183,7 +184,7 @@ public:
     u32 remove_pointing_to(u64 sector, u32 sectors, Place place) noexcept;
 
     // What is at `sector`: a piece of one extent, or a hole up to the next extent; not beyond
-    // sector + sectors. sectors >= 1.
+    // sector + sectors, which is at most sector_limit. sectors >= 1.
     Run lookup(u64 sector, u32 sectors) const noexcept;
 
     // The extent that covers `sector`, or else the first behind it, whole. False: there is none.
@@ -266,6 +267,8 @@ private:
     static Extent unpack(const Leaf &leaf, u32 i) noexcept;
     static u64 start_of(const Leaf &leaf, u32 i) noexcept { return leaf.key[i] >> 18; }
     static u32 starts_up_to(const Leaf &leaf, u64 sector) noexcept;
+    static u32 child_of(const Inner &n, u64 sector) noexcept;
+    static u64 end_of(const Leaf &leaf, u32 i) noexcept;
     static u32 first_behind(const Leaf &leaf, u64 sector) noexcept;
     static bool joins(const Extent &left, const Extent &right) noexcept;
     static Patch cut(const Leaf &leaf, u64 from, u64 to) noexcept;
@@ -273,9 +276,11 @@ private:
     static void transfer(Leaf &to, u32 at, const Leaf &from, u32 first, u32 n) noexcept;
     static void resize(Leaf &leaf, u32 count) noexcept;
     static void apply(Leaf &leaf, const Patch &p) noexcept;
+    bool insert_alone(Leaf &leaf, const Extent &e) noexcept;
     void add_to_patch(const Leaf &leaf, Patch &p, Extent e) const noexcept;
 
     const Leaf *find(u64 sector, u64 &upper) const noexcept;
+    u64 first_start(u64 bound) const noexcept;
     Leaf *descend(u64 sector, Path &path, u64 &upper) noexcept;
     void raise_upper(u64 sector, u64 upper) noexcept;
 

@@ -8,7 +8,7 @@ namespace pcache::engine
 namespace
 {
 // The extents of batch_keys keys at half-filled leaves, inner nodes included.
-constexpr u32 batch_nodes = batch_keys / ExtentTree::leaf_min + 256;
+constexpr usize batch_nodes = batch_keys / ExtentTree::leaf_min + 256;
 } // namespace
 
 WriteBack::WriteBack(const media::Device &device, media::Metadata &metadata, Log &log,
@@ -22,19 +22,17 @@ WriteBack::~WriteBack()
 {
     pc_epoch_wait(); // a completion may still be waking us
     batch_.clear();
-    while (void *n = pool_.take())
-        pc_free(n);
+    pc_free(nodes_);
 }
 
 rt::Error WriteBack::allocate() noexcept
 {
     RT_TRY(reader_.allocate());
-    for (u32 i = 0; i < batch_nodes; i++) {
-        void *n = pc_alloc(ExtentTree::node_bytes, PC_MAY_SLEEP);
-        if (!n)
-            return rt::Error::no_memory;
-        pool_.give(n);
-    }
+    nodes_ = static_cast<u8 *>(pc_alloc(batch_nodes * ExtentTree::node_bytes, PC_MAY_SLEEP));
+    if (!nodes_)
+        return rt::Error::no_memory;
+    for (u32 i = 0; i < batch_nodes; i++)
+        pool_.give(nodes_ + i * ExtentTree::node_bytes);
     return rt::Error::none;
 }
 

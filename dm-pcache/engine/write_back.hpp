@@ -48,6 +48,7 @@ private:
     Log &log_;
     pc_backing *backing_;
     media::RecordReader reader_;
+    u8 *nodes_ = nullptr; // all nodes of the batch, in one block
     NodePool pool_;
     ExtentTree batch_;
     PublishedPosition dirty_tail_;

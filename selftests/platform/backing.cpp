@@ -65,6 +65,8 @@ struct BackingDevice::Impl {
     u64 handles = 0;
     u64 begun_wios = 0; // between pc_wio_begin and the completion
     u64 next_id = 1;
+    u32 block = sector;
+    std::map<u64, const pc_wio *> unsubmitted; // by the thread that began it
 
     // The write cache. `writes` holds those in flight, whether the cache is modelled or not.
     bool cache = false;
@@ -295,6 +297,12 @@ void BackingDevice::set_write_capacity(u32 n)
     impl_->write_capacity = n;
 }
 
+void BackingDevice::set_logical_block(u32 n)
+{
+    Lock g(*impl_);
+    impl_->block = n;
+}
+
 void BackingDevice::hold_writes(bool on)
 {
     std::vector<pc_wio *> go;
@@ -406,8 +414,8 @@ int pc_backing_read(pc_backing *b, u64 offset, void *to, u32 bytes) noexcept
 {
     sched::assert_may_sleep("pc_backing_read");
     Impl &d = *b->device;
-    if (offset % sector || bytes % sector)
-        broken("a read of the backing device in whole sectors");
+    if (offset % d.block || bytes % d.block)
+        broken("the backing device is read in whole logical blocks");
     int error = begin_operation(d, Op::read, offset, bytes);
     sched::sleep_ns(delay(d, Op::read));
     if (!error && (offset > d.store->bytes() || bytes > d.store->bytes() - offset))
@@ -425,13 +433,13 @@ int pc_backing_flush(pc_backing *b) noexcept
     sched::assert_may_sleep("pc_backing_flush");
     Impl &d = *b->device;
     std::set<u64> covered; // what had completed when it was sent
-    int error = begin_operation(d, Op::flush, 0, 0);
     {
         Lock g(d);
         for (auto &w : d.writes)
             if (w.second.completed)
                 covered.insert(w.first);
     }
+    int error = begin_operation(d, Op::flush, 0, 0);
     sched::sleep_ns(delay(d, Op::flush));
     if (error)
         return error;
@@ -465,17 +473,23 @@ void pc_backing_exchange(pc_backing *a, pc_backing *b) noexcept
 pc_wio *pc_wio_begin(pc_backing *b, u64 offset, pc_wio_done done, void *context) noexcept
 {
     Impl &d = *b->device;
-    if (offset % sector)
-        broken("a write of the backing device in whole sectors");
+    {
+        Lock g(d);
+        if (d.unsubmitted.count(sched::self()))
+            broken("a write begun by a thread that holds one not yet submitted");
+    }
     pc_event_wait(d.completed(), can_begin, &d);
     ++b->in_flight;
-    return new pc_wio{&d, b, offset, done, context, 0, 0, {}};
+    auto *w = new pc_wio{&d, b, offset, done, context, 0, 0, {}};
+    Lock g(d);
+    d.unsubmitted[sched::self()] = w;
+    return w;
 }
 
 u32 pc_wio_add(pc_wio *w, const u8 *media, u32 bytes) noexcept
 {
     if (bytes % sector)
-        broken("a write of the backing device in whole sectors");
+        broken("the backing device is written in whole sectors");
     u32 capacity;
     {
         Lock g(*w->device);
@@ -495,11 +509,14 @@ void pc_wio_submit(pc_wio *w) noexcept
     u64 size = d.store->bytes();
     if (w->bytes == 0)
         broken("an empty write submitted");
+    if (w->offset % d.block || w->bytes % d.block)
+        broken("the backing device is written in whole logical blocks");
     if (w->offset > size || w->bytes > size - w->offset)
         broken("a write past the end of the backing device");
     bool clash = false;
     {
         Lock g(d);
+        std::erase_if(d.unsubmitted, [w](auto &u) { return u.second == w; });
         w->id = d.next_id++;
         for (auto &o : d.writes)
             clash |= !o.second.completed && w->offset < o.second.offset + o.second.bytes &&

@@ -85,6 +85,13 @@ u32 fence_cpu()
     return me.cpu;
 }
 
+u64 self()
+{
+    static std::atomic<u64> last{0};
+    thread_local u64 mine = ++last;
+    return mine;
+}
+
 void set_cpus(u32 n)
 {
     if (n < 1 || n > max_cpus)

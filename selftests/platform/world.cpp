@@ -184,8 +184,10 @@ pc_table *World::add_table(const std::string &device, bool read_only)
 
 void World::drop_table(pc_table *t)
 {
-    if (t->handles)
+    if (t->handles) { // kept, so that they can still be closed
         violation("a table destroyed before the handles that belong to it");
+        return;
+    }
     std::lock_guard<std::mutex> g(lock);
     std::erase_if(state->tables, [t](auto &p) { return p.get() == t; });
 }

@@ -108,6 +108,9 @@ public:
     void set_hook(std::function<int(Op op, u64 offset, u64 bytes)> hook);
     // pc_wio_add takes no more than that per write (multiple of 512).
     void set_write_capacity(u32 bytes);
+    // What is read and written in other units than that is an abort (default 512). Before it is
+    // opened.
+    void set_logical_block(u32 bytes);
     // Writes are held back, neither carried out nor completed, until it is set to false.
     void hold_writes(bool on);
 

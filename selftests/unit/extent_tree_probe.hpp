@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-// selftests/unit/extent_tree_probe.hpp - the invariants' checker of the extent index, and a pool that
-// knows how many nodes it handed out. For tests and the simulator; locking as for the tree itself.
+// selftests/unit/extent_tree_probe.hpp - the invariants' checker of the extent index, and a pool
+// that knows how many nodes it handed out. For tests and the simulator; locking as for the tree
+// itself.
 #pragma once
 #include <cstdlib>
 #include <string>

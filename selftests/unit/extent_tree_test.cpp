@@ -154,7 +154,7 @@ public:
     void check_lookup(u64 space)
     {
         const u64 sector = base + below(space);
-        const u32 asked = static_cast<u32>(1 + below(200));
+        const u32 asked = static_cast<u32>(std::min(1 + below(200), sector_limit - sector));
         const Run r = tree.lookup(sector, asked);
         ASSERT_GE(r.sectors, 1u);
         ASSERT_LE(r.sectors, asked);
@@ -223,7 +223,7 @@ TYPED_TEST(ExtentTreeOf, TheLastSectorsOfTheLargestDeviceWork)
 {
     random_walk<TypeParam::value>(21, true, sector_limit - 1500);
     World<TypeParam::value> w(1);
-    // All bits of the key are ones: the same word as an unused entry.
+    // The largest key there is; that of an unused entry is one sector higher.
     w.insert({sector_limit - 1, 1, {(1u << 20) - 1, (1u << 15) - 1}, 3});
     ASSERT_EQ(w.tree.lookup(sector_limit - 1, 1).place, (Place{(1u << 20) - 1, (1u << 15) - 1}));
     ASSERT_EQ(w.tree.lookup(sector_limit - 2, 2).sectors, 1u);
@@ -295,7 +295,7 @@ TYPED_TEST(ExtentTreeOf, ClearGivesEveryNodeBack)
 {
     World<TypeParam::value> w(51, false);
     for (u32 i = 0; i < 3000; i++)
-        w.insert({w.below(1 << 20) * 8 , 8, {1, 0}});
+        w.insert({w.below(1 << 20) * 8, 8, {1, 0}});
     ASSERT_GT(w.tree.nodes(), 1u);
     w.tree.clear();
     ASSERT_EQ(w.pool.spare(), w.pool.total());
@@ -388,9 +388,9 @@ TEST_F(ExtentTreeTest, NeighboursContiguousOnBothSidesAreJoined)
     w.insert({16, 8, {1, 16}});
     w.insert({8, 8, {1, 8}});
     EXPECT_EQ(all(), (Extents{{0, 24, {1, 0}}}));
-    w.insert({24, 8, {2, 24}}); // another segment
-    w.insert({32, 8, {2, 40}}); // a gap in the cache
-    w.insert({41, 8, {2, 49}}); // a gap on the backing device
+    w.insert({24, 8, {2, 24}});    // another segment
+    w.insert({32, 8, {2, 40}});    // a gap in the cache
+    w.insert({41, 8, {2, 49}});    // a gap on the backing device
     w.insert({49, 8, {2, 57}, 1}); // other flags
     EXPECT_EQ(w.tree.count(), 5u);
 }
@@ -453,7 +453,8 @@ TEST_F(ExtentTreeTest, OnlyPartsThatStillPointThereAreRemoved)
     w.insert({16, 8, {2, 0}});  // newer
     w.insert({32, 8, {1, 33}}); // the same segment, one sector off
     EXPECT_EQ(w.tree.remove_pointing_to(8, 40, {1, 8}), 8u + 8u + 8u);
-    EXPECT_EQ(all(), (Extents{{0, 8, {1, 0}}, {16, 8, {2, 0}}, {32, 8, {1, 33}}, {48, 16, {1, 48}}}));
+    EXPECT_EQ(all(),
+              (Extents{{0, 8, {1, 0}}, {16, 8, {2, 0}}, {32, 8, {1, 33}}, {48, 16, {1, 48}}}));
 }
 
 TEST_F(ExtentTreeTest, FirstFromFindsTheCoveringOrTheNextExtent)
@@ -498,7 +499,8 @@ TEST_F(ExtentTreeTest, AHoleEndsWhereTheNextExtentOfAnotherLeafBegins)
     EXPECT_EQ(w.tree.lookup(1999 * 16 + 8, 100).sectors, 100u);
 }
 
-// ---- memory --------------------------------------------------------------------------------------
+// ---- memory
+// --------------------------------------------------------------------------------------
 
 double bytes_per_extent(const ExtentTree &t)
 {
@@ -513,7 +515,8 @@ TEST(ExtentTreeMemory, ARandomFillOf4KiBTakesAtMost24BytesPerExtent)
     double worst = 0;
     for (u32 next = 10000; tree.count() < 1000000;) {
         pool.fill(tree.nodes_for());
-        tree.insert({(random() & 0xffffffff) * 8, 8,
+        tree.insert({(random() & 0xffffffff) * 8,
+                     8,
                      {static_cast<u32>(random() % 4096), static_cast<u32>(random() % 4000) * 8}});
         if (tree.count() >= next) { // at any size, not at a lucky one
             worst = std::max(worst, bytes_per_extent(tree));

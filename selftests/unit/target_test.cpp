@@ -77,6 +77,7 @@ TEST(TableLine, GoodLinesAreTaken)
     }
 }
 
+#ifdef PCACHE_SMALL_GEOMETRY // compares or copies whole images
 TEST(Target, TableNeverResumedTouchesNothing)
 {
     Rig rig;
@@ -88,6 +89,7 @@ TEST(Target, TableNeverResumedTouchesNothing)
     EXPECT_EQ(rig.backing.counters().writes, 0u);
     EXPECT_EQ(rig.backing.counters().flushes, 0u);
 }
+#endif
 
 TEST(Target, TableLongerThanTheBackingDeviceIsRefused)
 {
@@ -115,6 +117,7 @@ TEST(Target, ReadOnlyTableIsRefused)
     EXPECT_NE(std::string(sentence).find("read-only"), std::string::npos);
 }
 
+#ifdef PCACHE_SMALL_GEOMETRY // compares or copies whole images
 TEST(Target, ForeignMediaIsRefusedAndNotWritten)
 {
     Rig rig;
@@ -129,6 +132,7 @@ TEST(Target, ForeignMediaIsRefusedAndNotWritten)
         EXPECT_TRUE(rig.media.image() == before) << at;
     }
 }
+#endif
 
 TEST(Target, SecondTableOnTheSameCacheDeviceIsRefused)
 {
@@ -167,6 +171,7 @@ TEST(Target, TwoTablesLoadedAndOnlyOneMayBecomeActive)
     rig.table = first_table;
 }
 
+#ifdef PCACHE_SMALL_GEOMETRY // compares or copies whole images
 TEST(Target, ACopyOfAnActiveCacheIsRefused)
 {
     Rig rig;
@@ -186,6 +191,7 @@ TEST(Target, ACopyOfAnActiveCacheIsRefused)
     EXPECT_TRUE(rig.world.said("same uuid"));
     pc_target_dtr(target);
 }
+#endif
 
 TEST(Target, ReloadTakesTheRunningCacheOver)
 {
@@ -266,15 +272,34 @@ TEST(Target, MessagesNotBuiltAreRefusedByName)
     EXPECT_EQ(rig.message({"dance"}), -22);
 }
 
-TEST(Target, FailedActivationCanBeTriedAgain)
+// Every allocation of an activation fails once; each time it says so, stays inactive, leaks nothing
+// and can be tried again.
+TEST(Target, ActivationThatRunsOutOfMemoryCanBeTriedAgain)
 {
     Rig rig;
     ASSERT_EQ(rig.create(), 0);
-    Memory::fail(1, 1);
-    EXPECT_NE(rig.resume(), 0);
-    Memory::fail(0, 0);
-    EXPECT_EQ(rig.status(), "Inactive");
-    ASSERT_EQ(rig.resume(), 0) << rig.last_error();
+    u64 n = 1;
+    for (;; n++) {
+        const u64 before = Memory::allocations();
+        const u64 live = Memory::live();
+        Memory::fail(n);
+        const int error = rig.resume();
+        Memory::fail(0, 0);
+        if (Memory::allocations() - before < n) {
+            ASSERT_EQ(error, 0) << rig.last_error();
+            break;
+        }
+        if (!error) { // it could do without that one
+            rig.suspend();
+            rig.destroy();
+            ASSERT_EQ(rig.create(), 0);
+            continue;
+        }
+        ASSERT_EQ(error, -12) << n << ": " << rig.last_error();
+        ASSERT_EQ(rig.status(), "Inactive");
+        ASSERT_EQ(Memory::live(), live) << "allocation " << n;
+    }
+    EXPECT_GT(n, 20u);
     rig.write_pattern(0, 4096);
-    rig.check("after the second try");
+    rig.check("after all tries");
 }

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The machine: a QEMU command line and one boot of it, watched until it ends.
+
+Always TCG: a /dev/kvm may exist and still not run these kernels. The guest's three outputs go to
+files, written by QEMU itself, so that what was said before a SIGKILL is not lost with the killer.
+"""
+import os
+import re
+import signal
+import subprocess
+import tempfile
+import time
+
+from vmlib.initramfs import BUILD, GuestError
+
+UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+POLL = 0.02  # seconds between two looks at the guest's output; bounds the delay of a power cut
+
+
+def size_bytes(text):
+    """'640M' -> bytes; None when the text is no size."""
+    m = re.fullmatch(r"(\d+)([KMG]?)", text)
+    return int(m.group(1)) * UNITS[m.group(2)] if m else None
+
+
+def make_file(path, size):
+    """A sparse file of `size` bytes; an existing one keeps its content."""
+    with open(path, "ab") as f:
+        if os.fstat(f.fileno()).st_size < size:
+            f.truncate(size)
+
+
+class Memory:
+    """Persistent memory of a guest: none, memmap[:SIZE] or nvdimm[:FILE[:SIZE]].
+
+    memmap content goes with the guest; an NVDIMM's stays in its file, first byte of the device at 2 MiB.
+    A file without a name is fresh for each run and is deleted with the run's folder.
+    """
+
+    def __init__(self, spec, folder):
+        kind, _, rest = spec.partition(":")
+        self.kind, self.file = kind, None
+        if kind == "memmap":
+            self.size = size_bytes(rest or "1G")
+        elif kind == "nvdimm":
+            name, _, size = rest.rpartition(":") if rest.count(":") else (rest, "", "")
+            self.size = size_bytes(size or "640M")
+            self.file = name or os.path.join(folder, "nvdimm.img")
+            if not name and os.path.exists(self.file):
+                os.unlink(self.file)
+        elif kind == "none":
+            self.size = 0
+        else:
+            raise GuestError(f"--memory {spec}: it is none, memmap[:SIZE] or nvdimm[:FILE[:SIZE]]")
+        if self.size is None:
+            raise GuestError(f"--memory {spec}: not a size")
+        if self.file:
+            make_file(self.file, self.size)
+            self.size = os.path.getsize(self.file)
+
+    def arguments(self, ram):
+        """(QEMU arguments, words for the kernel's command line)."""
+        if self.kind == "memmap":
+            # All above 4 GiB is the pmem; what QEMU keeps below stays clear of it and of the initrd.
+            low = min(ram, 3 << 30)
+            return (["-machine", f"pc,max-ram-below-4g={low}", "-m", f"{(low + self.size) >> 20}M"],
+                    [f"memmap={self.size >> 20}M!4G"])
+        if self.kind == "nvdimm":
+            return (["-machine", "pc,nvdimm=on", "-m", f"{ram >> 20}M,slots=2,maxmem={(ram + self.size + (1 << 30)) >> 20}M",
+                     "-object", f"memory-backend-file,id=m1,share=on,mem-path={self.file},size={self.size}",
+                     "-device", "nvdimm,id=nv1,memdev=m1"], [])
+        return (["-machine", "pc", "-m", f"{ram >> 20}M"], [])
+
+
+class Disk:
+    """A virtio disk: FILE or SIZE, then ,key=value: serial, iops, block (logical block size), ro, snapshot.
+
+    serial: the name by which the test finds it (default disk0, disk1, ...). snapshot=1: the guest's
+    writes are thrown away. ro=1: read-only.
+    """
+
+    def __init__(self, spec, index, folder):
+        first, *rest = spec.split(",")
+        opts = dict(r.partition("=")[::2] for r in rest)
+        unknown = set(opts) - {"serial", "iops", "block", "ro", "snapshot"}
+        if unknown:
+            raise GuestError(f"--disk {spec}: unknown {', '.join(sorted(unknown))}")
+        self.index, self.opts = index, opts
+        self.serial = opts.get("serial", f"disk{index}")
+        size = size_bytes(first)
+        if size is None:
+            self.file = first
+            if not os.path.exists(first):
+                raise GuestError(f"--disk {spec}: no such file, and not a size")
+        else:
+            self.file = os.path.join(folder, f"{self.serial}.img")
+            if os.path.exists(self.file):
+                os.unlink(self.file)
+            make_file(self.file, size)
+
+    def arguments(self):
+        drive = f"file={self.file},if=none,id=d{self.index},format=raw,cache=writeback"
+        device = f"virtio-blk-pci,drive=d{self.index},serial={self.serial}"
+        if "iops" in self.opts:
+            drive += f",throttling.iops-total={self.opts['iops']}"
+        if self.opts.get("ro", "0") not in ("0", ""):
+            drive += ",readonly=on"
+        if self.opts.get("snapshot", "0") not in ("0", ""):
+            drive += ",snapshot=on"
+        if "block" in self.opts:
+            device += f",logical_block_size={self.opts['block']},physical_block_size={self.opts['block']}"
+        return ["-drive", drive, "-device", device]
+
+
+class Machine:
+    """One configured guest; boot() may be called again and again over the same files."""
+
+    def __init__(self, kernel, memory, disks, folder, cpus, ram, icount, append, journal):
+        self.kernel, self.memory, self.disks, self.folder = kernel, memory, disks, folder
+        self.cpus, self.ram, self.icount, self.append, self.journal = cpus, ram, icount, append, journal
+
+    def command(self, initrd, shell=False):
+        args, words = self.memory.arguments(self.ram)
+        cmd = ["qemu-system-x86_64", "-nodefaults", "-display", "none", "-no-reboot", "-cpu", "max", *args,
+               "-kernel", self.kernel.image, "-initrd", initrd]
+        if self.icount:
+            cmd += ["-accel", "tcg", "-icount", "shift=0,sleep=off", "-smp", "1"]
+        else:
+            cmd += ["-accel", "tcg,thread=multi", "-smp", str(self.cpus)]
+        for disk in self.disks:
+            cmd += disk.arguments()
+        if shell:
+            cmd += ["-serial", "mon:stdio"]
+        else:
+            for name in ("kernel", "test"):
+                cmd += ["-chardev", f"file,id={name},path={self.path(name)}", "-serial", f"chardev:{name}"]
+        if self.journal:
+            # append: a journal goes on over the boots of one test.
+            cmd += ["-device", "virtio-serial-pci",
+                    "-chardev", f"file,id=journal,path={self.journal},append=on",
+                    "-device", "virtserialport,chardev=journal,name=journal"]
+        line = ["console=ttyS0", "quiet", "panic=-1", "oops=panic", "nokaslr", "mitigations=off",
+                "rcupdate.rcu_cpu_stall_timeout=120", *words, *self.append]
+        return cmd + ["-append", " ".join(line)]
+
+    def path(self, name):
+        return os.path.join(self.folder, name + ".out")
+
+    def shell(self, initrd):
+        return subprocess.run(self.command(initrd, shell=True)).returncode
+
+    def boot(self, initrd, deadline, watcher):
+        """Runs the guest until it ends, `deadline` (time.monotonic) passes, or the watcher has it cut.
+
+        watcher(stream, line) is called with each whole line of the streams "kernel" and "test" and
+        returns None, or what to do: ("cut", lines, delay_s): SIGKILL after that many more lines in
+        the journal and that many seconds. Returns "ended", "cut" or "timeout".
+        """
+        for name in ("kernel", "test"):
+            open(self.path(name), "wb").close()
+        with tempfile.TemporaryFile() as err:
+            qemu = subprocess.Popen(self.command(initrd), stdin=subprocess.DEVNULL, stdout=err, stderr=err,
+                                    start_new_session=True)
+            try:
+                return self._watch(qemu, deadline, watcher)
+            finally:
+                if qemu.poll() is None:
+                    qemu.send_signal(signal.SIGKILL)
+                qemu.wait()
+                if qemu.returncode not in (0, -signal.SIGKILL):
+                    err.seek(0)
+                    watcher("kernel", "qemu: " + err.read().decode(errors="replace").strip())
+
+    def _watch(self, qemu, deadline, watcher):
+        streams = {name: open(self.path(name), "rb") for name in ("kernel", "test")}
+        left = dict.fromkeys(streams, b"")
+        cut = None
+        while True:
+            ended = qemu.poll() is not None
+            for name, f in streams.items():
+                left[name] += f.read()
+                *lines, left[name] = left[name].split(b"\n")
+                if ended and left[name]:
+                    lines.append(left[name])
+                for line in lines:
+                    want = watcher(name, line.decode(errors="replace").rstrip("\r"))
+                    if want:
+                        cut = {"lines": self.journal_lines() + want[1], "delay": want[2], "at": None}
+            if ended:
+                return "ended"
+            now = time.monotonic()
+            if cut and cut["at"] is None and self.journal_lines() >= cut["lines"]:
+                cut["at"] = now + cut["delay"]
+            if cut and cut["at"] is not None and now >= cut["at"]:
+                return "cut"
+            if now > deadline:
+                return "timeout"
+            time.sleep(POLL)
+
+    def journal_lines(self):
+        if not self.journal or not os.path.exists(self.journal):
+            return 0
+        with open(self.journal, "rb") as f:
+            return f.read().count(b"\n")
+
+
+def run_folder(name):
+    """Folder of one run's files: build/guest/NAME/."""
+    path = os.path.join(BUILD, "guest", name)
+    os.makedirs(path, exist_ok=True)
+    return path
