@@ -200,6 +200,11 @@ rt::Error Cache::build(media::Refusal &why) noexcept
     const u64 begin = pc_now_ns();
     media::Inspection in;
     RT_TRY(inspect(in, why));
+    // What the backing device was sent before is durable from here on.
+    if (pc_backing_flush(backing_) != 0) {
+        why = {rt::Error::io, "the backing device failed a FLUSH: see to it first"};
+        return why.error;
+    }
     why = {rt::Error::no_memory, "out of memory"};
     RT_TRY(allocate_parts());
     RT_TRY(recover(activation, in));
@@ -234,6 +239,8 @@ rt::Error Cache::start(media::Refusal &why) noexcept
 void Cache::run() noexcept
 {
     push_back_.set(0);
+    backing_failing_.set(0);
+    retry_at_ = retry_delay_ = 0;
     last_change_ = pc_now_ns();
     state_.store_release(static_cast<u32>(State::running));
     parts_->log.prepare_spare();
@@ -284,8 +291,7 @@ void Cache::quiesce() noexcept
         state_.store_release(static_cast<u32>(State::suspended));
     pc_epoch_wait(); // nobody is in map() any more
     drain_waiting_after_stop();
-    if (clean)
-        parts_->log.commit_and_wait();
+    parts_->log.commit_and_wait();
     admit_work_.stop();
     reclaim_work_.stop();
     parts_->log.stop();
@@ -300,6 +306,7 @@ void Cache::stop_cleanly() noexcept
     parts_->heads.leave_all();
     if (pc_backing_flush(backing_) != 0) {
         state_.store_release(static_cast<u32>(State::failed));
+        pc_raise_event(host_);
         pc_log(host_, PC_ERR, "not stopped cleanly: the backing device failed a FLUSH; all data is "
                               "in the cache and will be written back at the next activation");
         return;

@@ -79,6 +79,8 @@ void Gc::free_emptied() noexcept
     for (SegmentId s; segments_.next_emptied(s);) {
         const u64 gen = segments_.generation(s) + 1;
         metadata_.set_generation(s, gen);
+        if (metadata_.failed())
+            return;
         segments_.raise_generation(s, gen);
         if (gen == ~u64{0})
             segments_.retire(s);
@@ -98,6 +100,8 @@ rt::Error Gc::pass(u32 want_free, bool &moved) noexcept
     if (moved) {
         metadata_.set_key_tail(to);
         metadata_.set_safe_tail(to);
+        if (metadata_.failed())
+            return rt::Error::no_device; // nothing may be freed that media still names
         key_tail_.set(to);
         RT_TRY(unmap(from, to));
     }

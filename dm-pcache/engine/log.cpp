@@ -103,10 +103,11 @@ void Log::lead(bool may_sleep) noexcept
             hand_over = handed_over_ = true;
             break;
         }
+        const bool lost = dead();
         if (!served_.empty())
             epoch_bound_.set(1);
         while (Request *r = served_.pop_front())
-            pc_bio_end(r->bio, 0);
+            pc_bio_end(r->bio, lost ? rt::to_errno(rt::Error::io) : 0);
         if (wrote)
             listener_.committed(listener_.context);
         rt::Guard g(lock_);
@@ -138,6 +139,10 @@ void Log::collect() noexcept
 Log::Step Log::write_pending(bool may_sleep) noexcept
 {
     while (pending_count_) {
+        if (dead()) {
+            give_up_pending();
+            break;
+        }
         const u32 keys = rt::min(rt::min(pending_count_, format::geometry.keys_per_kset),
                                  keys_that_fit());
         if (keys) {
@@ -149,6 +154,20 @@ Log::Step Log::write_pending(bool may_sleep) noexcept
         next_segment();
     }
     return Step::done;
+}
+
+void Log::give_up_pending() noexcept
+{
+    const u32 count = pending_count_;
+    pending_count_ = 0;
+    tickets_.give(pending_, count);
+}
+
+void Log::kill() noexcept
+{
+    dead_.store_release(1);
+    progress_.wake();
+    commit_work_.kick();
 }
 
 // 24 bytes are always kept free for the LAST record.
@@ -191,12 +210,16 @@ void Log::next_segment() noexcept
     SegmentId next;
     while (!segments_.use_spare(next)) {
         spare_work_.kick();
-        progress_.wait([this] { return segments_.has_spare(); });
+        progress_.wait([this] { return segments_.has_spare() || dead(); });
+        if (dead())
+            return;
     }
     const format::RecordHeader last = format::encode_last(next, flags_of_next());
     store_record(&last, sizeof(last));
     head_ = {next, 0};
     metadata_.set_link(next, format::advance(next_number_, format::number_reserve));
+    if (metadata_.failed())
+        return; // without link_seg no record may follow; dead() from here on
     record_stored();
     spare_work_.kick();
 }
@@ -256,7 +279,7 @@ void Log::commit_and_wait() noexcept
 void Log::spare_worker() noexcept
 {
     SegmentId s;
-    if (segments_.has_spare() || !segments_.take_for_log(s))
+    if (dead() || segments_.has_spare() || !segments_.take_for_log(s))
         return;
     const u8 *data = device_.data(s);
     for (u32 at = 0; at < format::data_bytes; at += zero_step) {

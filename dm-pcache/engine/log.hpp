@@ -56,8 +56,10 @@ public:
     // A FLUSH, or a FUA write whose key is staged: `r` is ended with pc_bio_end, now or later, when
     // everything staged before this call is durable. Never sleeps.
     void commit_for(Request &r) noexcept;
-    // Everything staged is durable on return. Sleeps. (Quiescing; messages.)
+    // Everything staged is durable on return, or given up if the log was killed. Sleeps.
     void commit_and_wait() noexcept;
+    // The cache has failed: from now on nothing is stored, and whoever waits for a commit gets EIO.
+    void kill() noexcept;
     // Stops both works; nothing may be staged afterwards. Sleeps.
     void stop() noexcept;
 
@@ -74,6 +76,8 @@ private:
     enum class Step { done, needs_worker };
 
     void lead(bool may_sleep) noexcept;
+    bool dead() const noexcept { return dead_.load_acquire() != 0 || metadata_.failed(); }
+    void give_up_pending() noexcept;
     Step write_pending(bool may_sleep) noexcept;
     void collect() noexcept;
     u32 keys_that_fit() const noexcept;
@@ -110,6 +114,7 @@ private:
     u64 next_number_ = 0;
     bool starting_ = false; // the next record is a START
 
+    rt::Atomic<u32> dead_{0};
     rt::Atomic<u32> epoch_bound_{0};  // the next record carries EPOCH
     PublishedPosition durable_head_;
     rt::Atomic<u64> newest_number_{0};

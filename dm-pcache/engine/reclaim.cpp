@@ -53,6 +53,10 @@ bool Cache::write_back_wanted(u64 now) noexcept
 bool Cache::reclaim_step(u64 now) noexcept
 {
     bool passed = false, written = false;
+    if (parts_->metadata.failed()) {
+        fail("metadata could not be stored");
+        return false;
+    }
     if (gc_wanted()) {
         // Without free nodes eviction must go on although segments are free.
         const u32 keep = static_cast<u32>(u64{parts_->segments.count()} *
@@ -60,7 +64,7 @@ bool Cache::reclaim_step(u64 now) noexcept
         const u32 want = starved_.read() ? parts_->segments.count()
                                          : rt::max(keep, low_water());
         if (!ok(parts_->gc.pass(want, passed))) {
-            fail("the log could not be read");
+            fail("GC could not read the log, or not store its tail");
             return false;
         }
         parts_->log.prepare_spare();
@@ -81,10 +85,6 @@ bool Cache::reclaim_step(u64 now) noexcept
             backing_failing_.set(0);
             dirty_since_ = pc_now_ns();
         }
-    }
-    if (parts_->metadata.failed()) {
-        fail("metadata could not be stored");
-        return false;
     }
     return passed || written;
 }
@@ -118,6 +118,10 @@ void Cache::backing_failed(u64 now) noexcept
 // The log made records durable, or has room again.
 void Cache::committed() noexcept
 {
+    if (parts_->metadata.failed()) {
+        reclaim_work_.kick(); // it reports the failure
+        return;
+    }
     if (anybody_waiting()) {
         admit_work_.kick();
         reclaim_work_.kick();
@@ -136,6 +140,7 @@ void Cache::fail(const char *what) noexcept
            "device, then look at the cache device",
            what);
     pc_raise_event(host_);
+    parts_->log.kill();
     admit_work_.kick();
     waiting_changed_.wake();
 }

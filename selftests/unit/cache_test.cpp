@@ -2,6 +2,8 @@
 // Tests of the whole engine behind face.h: what is written is read, through removal, power cuts,
 // full caches and many threads. One property a test, named after it.
 #include "rig.hpp"
+#include <algorithm>
+#include <mutex>
 #include <thread>
 
 using namespace pcache::selftest;
@@ -153,4 +155,135 @@ TEST(Cache, IdleCacheWritesBackByItself)
     for (int i = 0; i < 500 && rig.backing.image() != rig.model; i++)
         std::this_thread::sleep_for(std::chrono::milliseconds(10));
     EXPECT_TRUE(rig.backing.image() == rig.model) << "5 s of idleness, and it is still dirty";
+}
+
+// The log becomes unreadable while dirty data waits in it: nothing more is stored, everything ends
+// with an error, and the device can still be removed.
+TEST(Cache, LogThatCannotBeReadFailsTheCacheAndItCanBeRemoved)
+{
+    Rig rig;
+    rig.start();
+    rig.write_pattern(0, 64u << 10);
+    ASSERT_EQ(rig.flush(), 0);
+    rig.media.poison(pcache::format::first_segment_offset +
+                         pcache::format::segment_control_bytes, 64);
+    for (int i = 0; i < 500 && rig.status() != "Fail"; i++)
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    ASSERT_EQ(rig.status(), "Fail") << "write-back went by a log that cannot be read";
+    EXPECT_TRUE(rig.world.said("failed: "));
+    EXPECT_EQ(rig.world.events(), 1u);
+    EXPECT_EQ(rig.try_write(0, Rig::pattern(0, 4096, 9)), -5);
+    EXPECT_EQ(rig.flush(), -5);
+    rig.remove();
+    rig.media.cure();
+}
+
+// A backing device that fails its writes loses nothing: write-back says so, backs off, and goes on
+// when the device is well again.
+TEST(Cache, FailedWriteBackKeepsTheDataAndGoesOn)
+{
+    Rig rig;
+    rig.start();
+    rig.backing.fail(Op::write, 1, -5, 3);
+    rig.write_pattern(0, 64u << 10);
+    ASSERT_EQ(rig.flush(), 0);
+    for (int i = 0; i < 1000 && rig.backing.image() != rig.model; i++)
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    EXPECT_TRUE(rig.backing.image() == rig.model);
+    EXPECT_TRUE(rig.world.said("write-back failed"));
+    EXPECT_TRUE(rig.world.said("works again"));
+    rig.check("at last");
+}
+
+TEST(Cache, FailedBackingFlushNeverMovesDirtyTail)
+{
+    Rig rig;
+    rig.start();
+    rig.backing.fail(Op::flush, 1, -5, 2);
+    rig.write_pattern(0, 64u << 10);
+    ASSERT_EQ(rig.flush(), 0);
+    for (int i = 0; i < 1000 && !rig.world.said("write-back failed"); i++)
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    EXPECT_NE(rig.status().find(" 0:0 0:0"), std::string::npos) << rig.status();
+    for (int i = 0; i < 1000 && !rig.world.said("works again"); i++)
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    EXPECT_EQ(rig.status().find(" 0:0 0:0"), std::string::npos) << rig.status();
+}
+
+// A write that waits for space does so in order, and is served when the backing device goes on.
+#ifdef PCACHE_SMALL_GEOMETRY
+TEST(Cache, WritesWaitInOrderWhenFullAndEndWhenSpaceComesBack)
+{
+    Rig rig;
+    rig.start();
+    rig.backing.hold_writes(true);
+    std::vector<std::unique_ptr<Bio>> waiting;
+    std::vector<u64> order;
+    std::mutex lock;
+    const u32 bytes = geometry.range_bytes;
+    for (u64 i = 0; i < 64; i++) {
+        const u64 at = i * bytes % rig.model.size();
+        const Image d = Rig::pattern(at, bytes, ++rig.version);
+        std::memcpy(&rig.model[at], d.data(), bytes);
+        waiting.push_back(std::make_unique<Bio>(d));
+        waiting.back()->on_end([&, i](int error) {
+            EXPECT_EQ(error, 0);
+            const std::lock_guard<std::mutex> g(lock);
+            order.push_back(i);
+        });
+        ASSERT_EQ(rig.map(*waiting.back(), {PC_WRITE, at, bytes, 0, 0}), PC_TAKEN);
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    {
+        const std::lock_guard<std::mutex> g(lock);
+        ASSERT_LT(order.size(), 64u) << "the cache took more than it can hold";
+    }
+    // One that must not wait is told so.
+    EXPECT_EQ(rig.try_write(0, Image(4096), false, true), -11);
+    rig.backing.hold_writes(false);
+    for (auto &b : waiting)
+        ASSERT_EQ(b->wait(), 0);
+    EXPECT_TRUE(std::is_sorted(order.begin(), order.end())) << "a write overtook one that waited";
+    rig.check("after the wait");
+}
+
+// A noflush suspend gives waiting writes back to device-mapper.
+TEST(Cache, NoflushSuspendPushesWaitingWritesBack)
+{
+    Rig rig;
+    rig.start();
+    rig.backing.hold_writes(true);
+    std::vector<std::unique_ptr<Bio>> bios;
+    const u32 bytes = geometry.range_bytes;
+    for (u64 i = 0; i < 32; i++) {
+        bios.push_back(std::make_unique<Bio>(Image(bytes)));
+        ASSERT_EQ(rig.map(*bios.back(), {PC_WRITE, i * bytes, bytes, 0, 0}), PC_TAKEN);
+    }
+    pc_target_presuspend(rig.target, 1);
+    unsigned back = 0;
+    for (auto &b : bios) {
+        const int e = b->wait();
+        EXPECT_TRUE(e == 0 || e == PC_END_REQUEUE) << e;
+        back += e == PC_END_REQUEUE;
+    }
+    EXPECT_GT(back, 0u);
+    rig.backing.hold_writes(false);
+    pc_target_postsuspend(rig.target);
+    ASSERT_EQ(rig.resume(), 0);
+    EXPECT_EQ(rig.try_write(0, Image(4096)), 0);
+}
+#endif
+
+TEST(Cache, StagedKeysAreDurableAfterASecondWithoutAFlush)
+{
+    Rig rig;
+    std::mt19937_64 rng(11);
+    rig.media.set_power_model(small_world);
+    rig.start();
+    rig.backing.hold_writes(true);
+    rig.write_pattern(8192, 4096);
+    EXPECT_NE(rig.status().find(" 0:0 0:0 0:0"), std::string::npos) << rig.status();
+    std::this_thread::sleep_for(std::chrono::milliseconds(1500));
+    EXPECT_EQ(rig.status().find(" 0:0 0:0 0:0"), std::string::npos) << rig.status();
+    rig.backing.hold_writes(false);
 }
