@@ -2,13 +2,9 @@
 // selftests/unit/golden_test.cpp - images written by the mainline driver read as they must, byte
 // for byte: inspection, replay, and the keys applied to the backing image.
 //
-// The images are looked for in the folder that the environment variable PCACHE_GOLDEN names, else
-// in
-// ../shared/golden beside the repository; they are unpacked to build/golden once. Where they are
-// not (or in the small geometry, which they do not have), the tests are skipped by name.
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
+// Where the images are not (or in the small geometry, which they do not have), the tests are skipped
+// by name.
+#include "selftests/unit/golden.hpp"
 #include "selftests/unit/media_rig.hpp"
 
 namespace
@@ -16,43 +12,6 @@ namespace
 
 using namespace pcache;
 using namespace pcache::selftest;
-namespace fs = std::filesystem;
-
-fs::path golden_folder()
-{
-    const char *named = getenv("PCACHE_GOLDEN");
-    return named && *named ? fs::path(named) : fs::path("../shared/golden");
-}
-
-// The unpacked image, or an empty path. Another flavour of the tests may unpack at the same time,
-// so a file appears under its name only when it is whole.
-fs::path unpacked(const std::string &name)
-{
-    const fs::path packed = golden_folder() / (name + ".img.zst");
-    const fs::path to = fs::path("build/golden") / (name + ".img");
-    std::error_code ignored;
-    if (fs::exists(to, ignored))
-        return to;
-    if (!fs::exists(packed, ignored))
-        return {};
-    fs::create_directories(to.parent_path(), ignored);
-    const std::string part = to.string() + "." + std::to_string(getpid());
-    const std::string command = "zstd -dqf --sparse '" + packed.string() + "' -o '" + part +
-                                "' && chmod u+w '" + part + "'";
-    if (system(command.c_str()) != 0)
-        return {};
-    fs::rename(part, to, ignored);
-    return to;
-}
-
-Image read_file(const fs::path &p)
-{
-    std::ifstream f(p, std::ios::binary);
-    Image bytes(fs::file_size(p));
-    f.read(reinterpret_cast<char *>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
-    return bytes;
-}
-
 class Golden : public MediaRig
 {
 protected:

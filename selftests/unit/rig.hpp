@@ -29,7 +29,11 @@ class Rig
 {
 public:
     explicit Rig(u32 segments = format::geometry.min_segments, u64 backing_bytes = 4u << 20)
-        : media(world.add_media("cache", media_bytes(segments))),
+        : Rig(media_bytes(segments), backing_bytes)
+    {
+    }
+    Rig(u64 cache_bytes, u64 backing_bytes)
+        : media(world.add_media("cache", cache_bytes)),
           backing(world.add_backing("backing", backing_bytes)), model(backing_bytes)
     {
         pc_target_module_init();
