@@ -249,7 +249,6 @@ TEST_F(FormatCache, TheStepsComeInTheirOrder)
         u64 last_gen, last_link;
     };
     std::vector<Seen> seen;
-    disk->set_power_model(true);
     world.set_fence_hook([&] {
         Seen s{};
         const auto x = get<format::ExtensionRecord>(format::extension_offset);
@@ -265,7 +264,6 @@ TEST_F(FormatCache, TheStepsComeInTheirOrder)
     });
     ASSERT_EQ(format(), rt::Error::none);
     world.set_fence_hook(nullptr);
-    disk->set_power_model(false);
     const u32 superblock_crc = get<u32>(format::superblock_offset);
     auto first = [&](auto is) {
         usize i = 0;

@@ -128,6 +128,8 @@ TEST_F(TwoSlotTest, CompleteCopiesTheNewestSequenceNumberIncluded)
 // found in: what is read afterwards is the old or the new value, and there always is one.
 TEST_F(TwoSlotTest, ACutAtAnyStoreOfAnUpdateLeavesTheOldOrTheNewValue)
 {
+    if (real_geometry)
+        GTEST_SKIP() << "images of every fence: small geometry only";
     struct Before {
         const char *name;
         u8 seq[2];
@@ -183,14 +185,12 @@ TEST_F(TwoSlotTest, TheNewestCopyStandsUntilTheOtherSlotIsDurable)
         put_value(apart, newer, 10, 5);
         put_value(apart, 1 - newer, 9, 4);
         u32 fences = 0;
-        disk->set_power_model(true);
         world.set_fence_hook([&] {
             EXPECT_EQ(value_in(apart, newer), fences == 0 ? 10u : 11u) << "fence " << fences;
             fences++;
         });
         update(apart, 11);
         world.set_fence_hook(nullptr);
-        disk->set_power_model(false);
         EXPECT_EQ(fences, 2u);
     }
 }
