@@ -227,8 +227,6 @@ u32 Activation::find_end(const WalkContext &c, Inspection &out, WalkFacts &w,
            hole.segment.value, hole.offset);
     out.dropped_front = true;
     out.key_tail = out.dirty_tail;
-    for (u32 i = 0; i < out.segments; i++)
-        c.facts[i].lowest_front = ~u64{0}; // what was dropped is not asked for staleness
     return 0;
 }
 
@@ -318,8 +316,9 @@ Error Activation::read_generations(const SegmentFacts *facts, Inspection &out,
 // GC pass that was cut.
 Error Activation::pass_stale_front(const SegmentFacts *facts, Inspection &out) noexcept
 {
+    // The facts may speak of keys that were dropped with a hole: nothing is left in front then.
     bool any = false;
-    for (u32 i = 0; i < out.segments && !any; i++)
+    for (u32 i = 0; i < out.segments && !any && !(out.key_tail == out.dirty_tail); i++)
         any = facts[i].in_front && facts[i].lowest_front < out.generations[i];
     if (!any)
         return Error::none;

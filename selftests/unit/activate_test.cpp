@@ -412,13 +412,16 @@ TEST_F(Activate, AllKeysGoForGoodAtWhateverFenceItIsCut)
     put_dirty_tail(p);
     clean_stop(12, p, 0x1111);
     backing.first_crc = 0x2222;
-    u64 raised_at = 0, tail_at = 0, fence = 0;
+    u64 raised_at = 0, tail_at = 0, safe_at = 0, fence = 0;
     at_each_fence(
         [&] {
             fence++;
             if (!tail_at && same(stored_position(media::key_tail_place, 0), p) &&
                 same(stored_position(media::key_tail_place, 1), p))
                 tail_at = fence;
+            if (!safe_at && same(stored_extension(0).safe_tail, p) &&
+                same(stored_extension(1).safe_tail, p))
+                safe_at = fence;
             if (!raised_at &&
                 get<format::GenerationRecord>(slot_at(media::generation_place({2}), 1)).gen == 8)
                 raised_at = fence;
@@ -428,7 +431,8 @@ TEST_F(Activate, AllKeysGoForGoodAtWhateverFenceItIsCut)
             ASSERT_EQ(activate(), rt::Error::none);
             disk->load(before);
         });
-    EXPECT_LT(tail_at, raised_at) << "the generation comes behind key_tail";
+    EXPECT_LT(tail_at, safe_at);
+    EXPECT_LT(safe_at, raised_at) << "a generation comes behind key_tail and safe_tail";
     cut_everywhere([&] { ASSERT_EQ(activate(), rt::Error::none); },
                    [&] {
                        ASSERT_EQ(activate(), rt::Error::none) << sentence();

@@ -334,7 +334,9 @@ TEST_F(Inspect, AHigherSegGenProvesThatTheNewerGenerationWasLost)
     LogPosition p = put_kset({}, {key(1, 1)}, start(10));
     p = put_kset(p, {key(2, 4), key(3, 3, 0, 3)}, number(11));
     put_dirty_tail(p);
+    p = put_kset(p, {key(4, 6, 0, 4)}, number(12));
     expect_end(p);
+    EXPECT_EQ(found.generations[4], 6u);
     EXPECT_EQ(found.generations[2], 4u);
     EXPECT_EQ(found.generations[3], 3u);
     EXPECT_EQ(found.generations[1], 1u);
