@@ -49,9 +49,9 @@ constexpr T &&forward(typename RemoveReference<T>::Type &t) noexcept
 template <class T>
 constexpr void swap(T &a, T &b) noexcept
 {
-    T t = move(a);
-    a = move(b);
-    b = move(t);
+    T t = rt::move(a);
+    a = rt::move(b);
+    b = rt::move(t);
 }
 
 template <class T>

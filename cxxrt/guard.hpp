@@ -28,7 +28,7 @@ class Locked : NonCopyable
 public:
     template <class... A>
     explicit Locked(A &&...lock_arguments) noexcept
-        : lock_(forward<A>(lock_arguments)...), value_()
+        : lock_(rt::forward<A>(lock_arguments)...), value_()
     {
     }
     class [[nodiscard]] Access : NonCopyable

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 // cxxrt/list.hpp - an intrusive singly linked FIFO.
 //
-// An element derives from Link<Tag> (or has one as a base) and is in at most one queue per tag.
-// Nothing is allocated; every operation is O(1). No locking: the owner's lock guards the queue.
+// An element has a member `Link<T> link` and is in at most one queue at a time; it must not be
+// destroyed while it is in one. Nothing is allocated; every operation is O(1). No locking: the
+// owner's lock guards the queue.
 #pragma once
 #include "cxxrt/base.hpp"
 
@@ -14,7 +15,7 @@ struct Link {
     T *next = nullptr;
 };
 
-// T must have a member `Link<T> link`.
+// T may be incomplete where a Queue is only declared.
 template <class T>
 class Queue : NonCopyable
 {

@@ -10,7 +10,7 @@
 namespace rt
 {
 
-enum class [[nodiscard]] Error : int {
+enum class [[nodiscard]] Error : int{
     none = 0,
     not_permitted = 1, // EPERM
     io = 5,            // EIO
@@ -26,62 +26,79 @@ enum class [[nodiscard]] Error : int {
 };
 
 // 0 or a negative errno, for the C side.
-constexpr int to_errno(Error e) noexcept { return -static_cast<int>(e); }
-constexpr bool ok(Error e) noexcept { return e == Error::none; }
-
-// alignas(8): g++-12 realigns the stack to return a 12-byte aggregate in registers.
-template <class T>
-class [[nodiscard]] alignas(8) Result
+constexpr int to_errno(Error e) noexcept
 {
+    return -static_cast<int>(e);
+}
+constexpr bool ok(Error e) noexcept
+{
+    return e == Error::none;
+}
+
+// Where a Result keeps what it has. Trivial when T is: the ABI then returns small results in
+// registers. Two types and not two constrained destructors, which clang has from 16 on only.
+template <class T, bool trivial = TriviallyCopyable<T>>
+struct ResultStorage {
     union {
         T value_;
     };
     Error error_;
-
-public:
-    Result(T &&v) noexcept : value_(move(v)), error_(Error::none) {}
-    Result(const T &v) noexcept
-        requires TriviallyCopyable<T>
-        : value_(v), error_(Error::none)
-    {
-    }
-    Result(Error e) noexcept : error_(e) { RT_ASSERT(e != Error::none); }
-    // Trivial when T is: the ABI then returns small results in registers.
-    Result(Result &&)
-        requires TriviallyCopyable<T>
-    = default;
-    Result(Result &&o) noexcept : error_(o.error_)
+    explicit ResultStorage(Error e) noexcept : error_(e) {}
+    explicit ResultStorage(T &&v) noexcept : value_(rt::move(v)), error_(Error::none) {}
+    ResultStorage(ResultStorage &&) = default;
+};
+template <class T>
+struct ResultStorage<T, false> {
+    union {
+        T value_;
+    };
+    Error error_;
+    explicit ResultStorage(Error e) noexcept : error_(e) {}
+    explicit ResultStorage(T &&v) noexcept : value_(rt::move(v)), error_(Error::none) {}
+    ResultStorage(ResultStorage &&o) noexcept : error_(o.error_)
     {
         if (ok(error_))
-            ::new (&value_) T(move(o.value_));
+            ::new (&value_) T(rt::move(o.value_));
     }
-    Result(const Result &) = delete;
-    Result &operator=(const Result &) = delete;
-    Result &operator=(Result &&) = delete;
-    ~Result()
-        requires TriviallyDestructible<T>
-    = default;
-    ~Result()
+    ~ResultStorage()
     {
         if (ok(error_))
             value_.~T();
     }
+};
+
+// alignas(8): g++-12 realigns the stack to return a 12-byte aggregate in registers.
+template <class T>
+class [[nodiscard]] alignas(8) Result : ResultStorage<T>
+{
+    using Storage = ResultStorage<T>;
+    using Storage::error_;
+    using Storage::value_;
+
+public:
+    Result(T &&v) noexcept : Storage(rt::move(v)) {}
+    Result(const T &v) noexcept requires TriviallyCopyable<T> : Storage(T(v)) {}
+    Result(Error e) noexcept : Storage(e) { RT_ASSERT(e != Error::none); }
+    Result(Result &&) = default;
+    Result(const Result &) = delete;
+    Result &operator=(const Result &) = delete;
+    Result &operator=(Result &&) = delete;
     explicit operator bool() const noexcept { return ok(error_); }
     Error error() const noexcept { return error_; }
-    T &operator*() & noexcept
+    T &operator*() &noexcept
     {
         RT_ASSERT(ok(error_));
         return value_;
     }
-    const T &operator*() const & noexcept
+    const T &operator*() const &noexcept
     {
         RT_ASSERT(ok(error_));
         return value_;
     }
-    T &&operator*() && noexcept
+    T &&operator*() &&noexcept
     {
         RT_ASSERT(ok(error_));
-        return move(value_);
+        return rt::move(value_);
     }
     T *operator->() noexcept
     {

@@ -73,12 +73,16 @@ void pc_work_init(struct pc_work *w, struct pc_queue *q, pc_work_function f,
                   void *context) PC_NOEXCEPT;
 void pc_work_kick(struct pc_work *w) PC_NOEXCEPT; /* as soon as possible, also if a delay was set */
 void pc_work_kick_after(struct pc_work *w, u64 ns) PC_NOEXCEPT; /* no effect if already pending */
-void pc_work_stop(struct pc_work *w) PC_NOEXCEPT; /* cancels, waits until it has ended; may sleep */
+/* Cancels, waits until it has ended; may sleep. A kick meanwhile may get lost: stop kickers first. */
+void pc_work_stop(struct pc_work *w) PC_NOEXCEPT;
 struct pc_event;
 typedef int (*pc_condition)(void *context);
 void pc_event_init(struct pc_event *e) PC_NOEXCEPT;
 void pc_event_wake(struct pc_event *e) PC_NOEXCEPT; /* any context, interrupts included */
-/* Until condition(context) is not 0; it is looked at first, and again after each wake. Sleeps. */
+/*
+ * Until condition(context) is not 0; it is looked at first, and again after each wake. Sleeps; the
+ * condition may take spinlocks but must not sleep.
+ */
 void pc_event_wait(struct pc_event *e, pc_condition condition, void *context) PC_NOEXCEPT;
 void pc_yield(void) PC_NOEXCEPT; /* in long loops, where sleeping is allowed */
 
@@ -107,6 +111,11 @@ void pc_media_fence(void) PC_NOEXCEPT;
 int pc_media_load(void *to, const u8 *from, usize bytes) PC_NOEXCEPT;
 int pc_media_to_bio(struct pc_bio *bio, u32 bio_offset, const u8 *from, u32 bytes) PC_NOEXCEPT;
 void pc_media_from_bio(u8 *to, struct pc_bio *bio, u32 bio_offset, u32 bytes) PC_NOEXCEPT;
+/*
+ * Writes one page (4096 bytes) of the cache device as a block device and durably: what clears poison.
+ * `offset` is a multiple of 4096; the mapping shows the page afterwards. 0 or -errno. May sleep.
+ */
+int pc_media_rewrite_page(struct pc_media *m, u64 offset, const void *page) PC_NOEXCEPT;
 void pc_media_close(struct pc_media *m) PC_NOEXCEPT; /* null is fine; may sleep */
 /* Identity for the registry: a range of bytes of one DAX device. */
 struct pc_media_identity {
@@ -114,17 +123,27 @@ struct pc_media_identity {
     u64 start, bytes;
 };
 void pc_media_identify(const struct pc_media *m, struct pc_media_identity *id) PC_NOEXCEPT;
+/*
+ * Two tables have opened the same device, and the engine of the older one goes over to the newer:
+ * exchanges which table each object belongs to. Addresses stay valid. Afterwards each is closed by
+ * the other side, before the table that it belongs to now is destroyed. No request may be mapped.
+ */
+void pc_media_exchange(struct pc_media *a, struct pc_media *b) PC_NOEXCEPT;
 
 /* ---- the backing device --------------------------------------------------------------------- */
 u64 pc_backing_bytes(const struct pc_backing *b) PC_NOEXCEPT;
 const void *pc_backing_identity(const struct pc_backing *b) PC_NOEXCEPT;
-int pc_backing_read(struct pc_backing *b, u64 offset, void *to, u32 bytes) PC_NOEXCEPT; /* sleeps */
+/* All three in multiples of the device's logical block; `to` from pc_alloc, 512 bytes or more. Sleeps. */
+int pc_backing_read(struct pc_backing *b, u64 offset, void *to, u32 bytes) PC_NOEXCEPT;
 int pc_backing_flush(struct pc_backing *b) PC_NOEXCEPT;                                 /* sleeps */
-void pc_backing_close(struct pc_backing *b) PC_NOEXCEPT;
+void pc_backing_close(struct pc_backing *b) PC_NOEXCEPT; /* no write in flight; null is fine; sleeps */
+void pc_backing_exchange(struct pc_backing *a, struct pc_backing *b) PC_NOEXCEPT; /* as for media */
 /*
  * A write at `offset`: begin, add media bytes in order (each multiple of 512; returns how many were
- * taken, fewer when it is full), submit. Begin may sleep until an earlier write has completed but
- * always succeeds. `done` is called once, possibly in interrupt context.
+ * taken, fewer when it is full), submit. The offset and the sum are multiples of the backing
+ * device's logical block. Begin may sleep until an earlier write has completed but always succeeds:
+ * so whoever holds a write that is not submitted begins no other. `done` is called once, possibly
+ * in interrupt context, and may be the last thing that happens before pc_backing_close.
  */
 typedef void (*pc_wio_done)(void *context, int error);
 struct pc_wio *pc_wio_begin(struct pc_backing *b, u64 offset, pc_wio_done done,

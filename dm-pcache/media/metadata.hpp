@@ -5,15 +5,22 @@
 // Every setter returns when the new value is durable in both slots (format.md: two-slot records;
 // extended superblock: all fields, both slots, one after the other). Values are read from the DRAM
 // copy. Locking: the extended superblock has a mutex of its own inside; the other records have one
-// writer each (key tail and generations: GC; dirty tail: write-back; cache_info: messages) and may be
-// read by that writer only, unless said otherwise. All setters may sleep.
+// writer each (key tail and generations: GC; dirty tail: write-back; cache_info: messages) and may
+// be read by that writer only, unless said otherwise. All setters may sleep.
+//
+// A store cannot fail, but for one case: a page that turned out to be unreadable is rewritten by a
+// block write, and that may fail. Then failed() is true from there on, nothing more is stored here,
+// and the engine has to go to the state `failed`.
 #pragma once
+#include "cxxrt/atomic.hpp"
 #include "dm-pcache/format/cache_info.hpp"
 #include "dm-pcache/format/extension.hpp"
 #include "dm-pcache/format/position.hpp"
 #include "dm-pcache/format/segment.hpp"
 #include "dm-pcache/media/device.hpp"
 #include "dm-pcache/media/persist.hpp"
+#include "dm-pcache/media/two_slot.hpp"
+#include "dm-pcache/sync.hpp"
 
 namespace pcache::media
 {
@@ -24,8 +31,8 @@ public:
     explicit Metadata(Device &d) noexcept;
     ~Metadata();
 
-    format::LogPosition key_tail() const noexcept;
-    format::LogPosition dirty_tail() const noexcept;
+    format::LogPosition key_tail() const noexcept { return key_tail_; }
+    format::LogPosition dirty_tail() const noexcept { return dirty_tail_; }
     // The two positions, our mark included, both slots.
     void set_key_tail(format::LogPosition p) noexcept;
     void set_dirty_tail(format::LogPosition p) noexcept;
@@ -34,21 +41,47 @@ public:
     // table has it); the slots are read for their seq.
     void set_generation(format::SegmentId s, u64 gen) noexcept;
 
-    format::CacheInfo cache_info() const noexcept; // seq excluded
+    format::CacheInfo cache_info() const noexcept { return cache_info_; } // seq excluded
     // "A setting": extension (crc of newest and coming), cache_info, extension (new crc alone).
-    // Nothing is stored when the content does not change.
+    // INIT_DONE is added. Nothing is stored when the content does not change.
     void set_flags(u32 cache_info_flags) noexcept;
 
-    format::Extension extension() const noexcept; // a copy, consistent
+    format::Extension extension() const noexcept; // a copy, consistent; any thread
     void set_safe_tail(format::LogPosition p) noexcept;
     // New log segment, step 3.
     void set_link(format::SegmentId link_seg, u64 limit) noexcept;
     // Clean stop, last step, one update.
     void set_clean_stop(u64 next_number, format::LogPosition head, u32 backing_crc) noexcept;
 
+    // Activation, step 6, also for a resume of a running cache: CLEAN_STOP and FORMATTING clear,
+    // limit = start_number + 2^18, link_seg = the head's segment, safe_tail = key_tail. Before it
+    // nothing else may be stored and no request answered. start_number: what the first record of
+    // the session, a START, will bear; at a resume it is extension().limit.
+    void begin_session(format::LogPosition head, u64 start_number, u64 backing_bytes) noexcept;
+
+    // A store could not be made. Any thread.
+    bool failed() const noexcept { return failed_.read() != 0; }
+
 private:
-    friend class Activation; // inspect, activate and format build it up
-    // (members: the implementation's)
+    friend class Activation; // fills it
+
+    // The mutex is held.
+    void store_extension() noexcept;
+    // Steps 1 (if asked to announce) and 2 of "A setting"; false: nothing to change, or failed.
+    bool change_cache_info(u32 flags, bool announce) noexcept;
+    void note(rt::Error e) noexcept;
+
+    Device &device_;
+    TwoSlot key_tail_slots_, dirty_tail_slots_, cache_info_slots_;
+    format::LogPosition key_tail_{}, dirty_tail_{};
+    format::CacheInfo cache_info_{};
+    u32 cache_info_crc_ = 0; // of the newest slot; under extension_mutex_
+
+    mutable Mutex extension_mutex_; // guards the next two, and what is stored from them
+    TwoSlot extension_slots_;
+    format::Extension extension_{};
+
+    rt::Atomic<u32> failed_{0};
 };
 
 } // namespace pcache::media

@@ -28,6 +28,11 @@ void flush(const Pin &, const u8 *at, usize bytes) noexcept { pc_media_flush(at,
 
 void fence(const Pin &) noexcept { pc_media_fence(); }
 
+rt::Error rewrite_page(pc_media *media, u64 offset, const void *page) noexcept
+{
+    return from_errno(pc_media_rewrite_page(media, offset, page));
+}
+
 rt::Error load(void *to, const u8 *from, usize bytes) noexcept
 {
     return from_errno(pc_media_load(to, from, bytes));

@@ -30,6 +30,10 @@ void store_from_bio(const Pin &, const u8 *to, pc_bio *bio, u32 bio_offset, u32 
 void flush(const Pin &, const u8 *at, usize bytes) noexcept;
 void fence(const Pin &) noexcept;
 
+// Writes one page (page_bytes at `offset` of the device, a multiple of it) as a block device does:
+// the only way to store to a page that could not be read. Durable on return. May sleep.
+rt::Error rewrite_page(pc_media *media, u64 offset, const void *page) noexcept;
+
 // Copies out of media. Error::io when a line cannot be read; the target is then undefined.
 rt::Error load(void *to, const u8 *from, usize bytes) noexcept;
 rt::Error load_to_bio(pc_bio *bio, u32 bio_offset, const u8 *from, u32 bytes) noexcept;

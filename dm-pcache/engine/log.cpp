@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: GPL-2.0
+// engine/log.cpp - see log.hpp.
+#include "dm-pcache/engine/log.hpp"
+
+namespace pcache::engine
+{
+
+namespace
+{
+constinit LockClass log_class{"pcache log"};
+} // namespace
+
+Log::Log(media::Device &device, media::Metadata &metadata, Segments &segments, Tickets &tickets,
+         Shard *shards) noexcept
+    : device_(device), metadata_(metadata), segments_(segments), tickets_(tickets),
+      shards_(shards), lock_(log_class)
+{
+}
+
+Log::~Log() { pc_free(buffer_); }
+
+rt::Error Log::allocate(pc_queue *queue, Listener listener) noexcept
+{
+    listener_ = listener;
+    buffer_ = static_cast<u8 *>(pc_alloc(format::max_record_bytes, PC_MAY_SLEEP));
+    if (!buffer_)
+        return rt::Error::no_memory;
+    commit_work_.init(
+        queue, [](void *c) { static_cast<Log *>(c)->commit_worker(); }, this);
+    spare_work_.init(
+        queue, [](void *c) { static_cast<Log *>(c)->spare_worker(); }, this);
+    return rt::Error::none;
+}
+
+void Log::begin_session(format::LogPosition head, u64 start_number, u64 newest_number) noexcept
+{
+    head_ = head;
+    next_number_ = start_number;
+    starting_ = true;
+    epoch_bound_.set(0);
+    newest_number_.set(newest_number);
+    durable_head_.set(head);
+    tickets_.set_log_rest(format::data_bytes - head_.offset);
+}
+
+u64 Log::next_number_at_stop() const noexcept
+{
+    const u64 n = newest_number_.read();
+    return n ? format::next_number(n) : 0;
+}
+
+bool Log::mark_staged(u32 shard) noexcept
+{
+    const u64 bit = u64{1} << shard;
+    if (staged_.read() & bit)
+        return false;
+    return staged_.fetch_or(bit) == 0;
+}
+
+void Log::staged_first() noexcept { commit_work_.kick_after(staged_age_limit); }
+
+// ---- group commit -------------------------------------------------------------------------
+
+void Log::commit_for(Request &r) noexcept
+{
+    bool idle = false;
+    {
+        rt::Guard g(lock_);
+        if (leading_ || !nothing_staged()) {
+            waiters_.push_back(r);
+            if (leading_)
+                return;
+            leading_ = true;
+        } else {
+            // All that was staged is durable. What is written from now on is the next epoch's.
+            epoch_bound_.set(1);
+            idle = true;
+        }
+    }
+    if (idle)
+        pc_bio_end(r.bio, 0);
+    else
+        lead(false);
+}
+
+void Log::lead(bool may_sleep) noexcept
+{
+    bool hand_over = false;
+    for (u32 round = 0; !hand_over; round++) {
+        {
+            rt::Guard g(lock_);
+            if (!may_sleep && round == commit_rounds_inline) {
+                hand_over = handed_over_ = true;
+                break;
+            }
+            again_ = false;
+            served_.splice_back(waiters_);
+        }
+        collect();
+        const bool wrote = pending_count_ != 0;
+        if (write_pending(may_sleep) == Step::needs_worker) {
+            rt::Guard g(lock_);
+            hand_over = handed_over_ = true;
+            break;
+        }
+        if (!served_.empty())
+            epoch_bound_.set(1);
+        while (Request *r = served_.pop_front())
+            pc_bio_end(r->bio, 0);
+        if (wrote)
+            listener_.committed(listener_.context);
+        rt::Guard g(lock_);
+        if (waiters_.empty() && !again_) {
+            leading_ = false;
+            break;
+        }
+    }
+    progress_.wake();
+    if (hand_over)
+        commit_work_.kick();
+}
+
+// Takes what the shards have staged, each shard's keys in the order in which they entered the index.
+void Log::collect() noexcept
+{
+    u64 shards = staged_.xchg(0);
+    while (shards) {
+        const u32 i = static_cast<u32>(__builtin_ctzll(shards));
+        shards &= shards - 1;
+        Shard &s = shards_[i];
+        rt::Guard g(s.lock);
+        pending_.splice_back(s.staged);
+        pending_count_ += s.staged_count;
+        s.staged_count = 0;
+    }
+}
+
+Log::Step Log::write_pending(bool may_sleep) noexcept
+{
+    while (pending_count_) {
+        const u32 keys = rt::min(rt::min(pending_count_, format::geometry.keys_per_kset),
+                                 keys_that_fit());
+        if (keys) {
+            write_kset(keys);
+            continue;
+        }
+        if (!may_sleep)
+            return Step::needs_worker;
+        next_segment();
+    }
+    return Step::done;
+}
+
+// 24 bytes are always kept free for the LAST record.
+u32 Log::keys_that_fit() const noexcept
+{
+    const u32 rest = format::data_bytes - head_.offset;
+    const u32 fixed = 2 * format::record_header_bytes;
+    return rest > fixed ? (rest - fixed) / u32{sizeof(format::Key)} : 0;
+}
+
+void Log::write_kset(u32 keys) noexcept
+{
+    rt::Queue<Ticket> done;
+    u64 dirty = 0;
+    for (u32 i = 0; i < keys; i++) {
+        Ticket *t = pending_.pop_front();
+        format::Key k{};
+        k.off = t->sector * format::sector_bytes;
+        k.len = t->sectors * format::sector_bytes;
+        k.cache_seg_id = t->place.segment;
+        k.cache_seg_off = t->place.sector * format::sector_bytes;
+        k.seg_gen = t->generation;
+        k.data_crc = t->data_crc;
+        __builtin_memcpy(buffer_ + format::kset_bytes(i), &k, sizeof(k));
+        dirty += k.len;
+        done.push_back(*t);
+    }
+    pending_count_ -= keys;
+    const u32 bytes = format::seal_kset(buffer_, keys, flags_of_next());
+    dirty_bytes_.fetch_add(dirty);
+    store_record(buffer_, bytes);
+    head_.offset += bytes;
+    record_stored();
+    tickets_.give(done, keys);
+}
+
+// Steps 2 and 3 of "New log segment"; step 1 was the spare's. Sleeps.
+void Log::next_segment() noexcept
+{
+    SegmentId next;
+    while (!segments_.use_spare(next)) {
+        spare_work_.kick();
+        progress_.wait([this] { return segments_.has_spare(); });
+    }
+    const format::RecordHeader last = format::encode_last(next, flags_of_next());
+    store_record(&last, sizeof(last));
+    head_ = {next, 0};
+    metadata_.set_link(next, format::advance(next_number_, format::number_reserve));
+    record_stored();
+    spare_work_.kick();
+}
+
+void Log::store_record(const void *record, u32 bytes) noexcept
+{
+    const media::Pin pin;
+    media::persist::store(pin, device_.data(head_.segment) + head_.offset, record, bytes);
+    media::persist::fence(pin);
+}
+
+// Number and marks of the record that is being made.
+format::RecordFlags Log::flags_of_next() noexcept
+{
+    const bool epoch = epoch_bound_.xchg(0) != 0;
+    const format::RecordFlags f = format::RecordFlags::make(next_number_, epoch, starting_);
+    newest_number_.set(next_number_);
+    next_number_ = format::next_number(next_number_);
+    starting_ = false;
+    return f;
+}
+
+// The record in front of head_ is durable: write-back may go by it.
+void Log::record_stored() noexcept
+{
+    records_.add(1);
+    durable_head_.set(head_);
+    tickets_.set_log_rest(format::data_bytes - head_.offset);
+}
+
+// ---- workers ------------------------------------------------------------------------------
+
+void Log::commit_worker() noexcept
+{
+    {
+        rt::Guard g(lock_);
+        if (leading_ && !handed_over_) {
+            again_ = true;
+            return;
+        }
+        leading_ = true;
+        handed_over_ = false;
+    }
+    lead(true);
+}
+
+void Log::commit_and_wait() noexcept
+{
+    commit_work_.kick();
+    progress_.wait([this] {
+        rt::Guard g(lock_);
+        return !leading_ && nothing_staged();
+    });
+}
+
+// Makes the spare: step 1 of "New log segment", in small steps and long before it is needed.
+void Log::spare_worker() noexcept
+{
+    SegmentId s;
+    if (segments_.has_spare() || !segments_.take_for_log(s))
+        return;
+    const u8 *data = device_.data(s);
+    for (u32 at = 0; at < format::data_bytes; at += zero_step) {
+        const media::Pin pin;
+        media::persist::zero(pin, data + at, rt::min(zero_step, format::data_bytes - at));
+        media::persist::fence(pin);
+        pc_yield();
+    }
+    segments_.set_spare(s);
+    progress_.wake();
+    listener_.committed(listener_.context); // the log has room again
+}
+
+void Log::stop() noexcept
+{
+    commit_work_.stop();
+    spare_work_.stop();
+}
+
+} // namespace pcache::engine

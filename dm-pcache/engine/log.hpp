@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: GPL-2.0
+// engine/log.hpp - the log's writer: staged keys become durable records.
+//
+// At any time at most one thread, the leader, writes records. A FLUSH that finds a leader at work
+// joins the waiters, and the leader serves all of them with one commit (group commit). A leader in
+// map() must not sleep: when it needs a new segment, or has served enough rounds for others, it
+// hands its role to the worker. The role is `leading_`; whoever set it from false to true, or was
+// handed it, owns everything under "the leader's".
+//
+// Rules of the format kept here (Documentation/format.md, Part 2):
+//  - a segment is durably zero before the LAST record that leads to it is stored (the spare);
+//  - nothing of a record is stored before its predecessor is durable: one fence per record;
+//  - the data of a key was fenced by the CPU that copied it before the key was staged;
+//  - link_seg and limit are durable before the first record of a new segment;
+//  - a FLUSH completes only when all keys staged before it came are in durable records and the next
+//    record is bound to carry EPOCH.
+// Write-back and GC see the log only up to durable_head().
+#pragma once
+#include "dm-pcache/engine/published.hpp"
+#include "dm-pcache/engine/request.hpp"
+#include "dm-pcache/engine/segments.hpp"
+#include "dm-pcache/engine/shard.hpp"
+#include "dm-pcache/format/record.hpp"
+#include "dm-pcache/media/metadata.hpp"
+
+namespace pcache::engine
+{
+
+class Log : rt::NonCopyable
+{
+public:
+    // Called after records became durable (waiters for tickets, dirty data); never under a lock.
+    struct Listener {
+        void (*committed)(void *context) noexcept;
+        void *context;
+    };
+
+    Log(media::Device &device, media::Metadata &metadata, Segments &segments, Tickets &tickets,
+        Shard *shards) noexcept;
+    ~Log();
+    // Memory, and the two works on `queue`. May sleep.
+    rt::Error allocate(pc_queue *queue, Listener listener) noexcept;
+
+    // Begins a session: the log is durably valid up to `head` and zero behind it to the end of its
+    // segment; the first record will be a START with `start_number`.
+    void begin_session(format::LogPosition head, u64 start_number, u64 newest_number) noexcept;
+
+    // Under the shard's lock: the shard has a staged key. True: the caller shall call
+    // staged_first() after it released the lock.
+    bool mark_staged(u32 shard) noexcept;
+    void staged_first() noexcept;
+    void prepare_spare() noexcept { spare_work_.kick(); }
+    void kick() noexcept { commit_work_.kick(); }
+    bool nothing_staged() const noexcept { return staged_.load_acquire() == 0; }
+
+    // A FLUSH, or a FUA write whose key is staged: `r` is ended with pc_bio_end, now or later, when
+    // everything staged before this call is durable. Never sleeps.
+    void commit_for(Request &r) noexcept;
+    // Everything staged is durable on return. Sleeps. (Quiescing; messages.)
+    void commit_and_wait() noexcept;
+    // Stops both works; nothing may be staged afterwards. Sleeps.
+    void stop() noexcept;
+
+    format::LogPosition durable_head() const noexcept { return durable_head_.get(); }
+    // For the clean stop: number after the newest numbered record known; 0: there is none.
+    u64 next_number_at_stop() const noexcept;
+    u64 newest_number() const noexcept { return newest_number_.read(); }
+    u64 dirty_bytes() const noexcept { return dirty_bytes_.read(); }
+    void dirty_written_back(u64 bytes) noexcept { dirty_bytes_.fetch_add(~bytes + 1); }
+    void dirty_recovered(u64 bytes) noexcept { dirty_bytes_.fetch_add(bytes); }
+    u64 records() const noexcept { return records_.read(); }
+
+private:
+    enum class Step { done, needs_worker };
+
+    void lead(bool may_sleep) noexcept;
+    Step write_pending(bool may_sleep) noexcept;
+    void collect() noexcept;
+    u32 keys_that_fit() const noexcept;
+    void write_kset(u32 keys) noexcept;
+    void next_segment() noexcept;
+    void store_record(const void *record, u32 bytes) noexcept;
+    format::RecordFlags flags_of_next() noexcept;
+    void record_stored() noexcept;
+    void commit_worker() noexcept;
+    void spare_worker() noexcept;
+
+    media::Device &device_;
+    media::Metadata &metadata_;
+    Segments &segments_;
+    Tickets &tickets_;
+    Shard *shards_;
+    Listener listener_{};
+    Work commit_work_, spare_work_;
+
+    rt::Atomic<u64> staged_{0}; // bit per shard with staged keys
+
+    SpinLock lock_; // guards the next four
+    bool leading_ = false;
+    bool handed_over_ = false;
+    bool again_ = false;
+    rt::Queue<Request> waiters_;
+
+    // The leader's.
+    rt::Queue<Request> served_;
+    rt::Queue<Ticket> pending_; // taken from the shards, not yet in a record
+    u32 pending_count_ = 0;
+    u8 *buffer_ = nullptr;
+    format::LogPosition head_{};
+    u64 next_number_ = 0;
+    bool starting_ = false; // the next record is a START
+
+    rt::Atomic<u32> epoch_bound_{0};  // the next record carries EPOCH
+    PublishedPosition durable_head_;
+    rt::Atomic<u64> newest_number_{0};
+    rt::Atomic<u64> dirty_bytes_{0};
+    rt::Atomic<u64> records_{0};
+    Event progress_; // a commit ended, or a spare is ready
+};
+
+} // namespace pcache::engine

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: GPL-2.0
+// engine/request.hpp - what the engine keeps for one request of the upper layer while it waits.
+//
+// It lives in the per-bio data that device-mapper allocates (PC_REQUEST_BYTES). Whoever holds it
+// owns it: the map() call, the queue of waiters, or the log's list of those to be told.
+#pragma once
+#include "dm-pcache/engine/heads.hpp"
+#include "dm-pcache/target/face.h"
+
+namespace pcache::engine
+{
+
+struct Request {
+    rt::Link<Request> link;
+    pc_bio *bio = nullptr;
+    Reservation reservation;
+    u32 copied_bytes = 0; // of the bio, from its front: in media and staged
+    bool fua = false;     // when staged it waits for its record
+    bool flush = false;   // no data
+};
+static_assert(sizeof(Request) <= PC_REQUEST_BYTES);
+
+} // namespace pcache::engine

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: GPL-2.0
+// engine/shard.hpp - one of the shards: a lock, a piece of the extent index, and the keys that are
+// staged (in the index, not yet in a record).
+//
+// A range of the backing device (geometry.range_bytes) belongs to exactly one shard. Index entry and
+// staged key are made under the shard's lock in one step, and the log takes a shard's staged keys in
+// that order; so log order is index order.
+//
+// Memory of the index: nodes come from pc_alloc, outside of the lock, into the shard's pool; the sum
+// over all shards is bounded (NodeBudget).
+#pragma once
+#include "cxxrt/guard.hpp"
+#include "dm-pcache/engine/extent_tree.hpp"
+#include "dm-pcache/engine/ticket.hpp"
+
+namespace pcache::engine
+{
+
+// Nodes of the index in existence, and how many there may be. Atomic; no lock.
+class NodeBudget : rt::NonCopyable
+{
+    rt::Atomic<u64> used_{0};
+    u64 limit_ = 0;
+
+public:
+    void set_limit(u64 nodes) noexcept { limit_ = nodes; }
+    bool charge() noexcept
+    {
+        if (used_.fetch_add(1) < limit_)
+            return true;
+        used_.fetch_add(~u64{0});
+        return false;
+    }
+    // For eviction, which must go on when the limit is reached.
+    void charge_anyway() noexcept { used_.fetch_add(1); }
+    void refund() noexcept { used_.fetch_add(~u64{0}); }
+    u64 used() const noexcept { return used_.read(); }
+    u64 limit() const noexcept { return limit_; }
+};
+
+class alignas(64) Shard : rt::NonCopyable
+{
+public:
+    Shard() noexcept;
+    // Frees all nodes; the budget is not told (the cache ends with it).
+    ~Shard();
+
+    SpinLock lock;
+    // Guarded by lock:
+    NodePool pool;
+    ExtentTree tree;
+    rt::Queue<Ticket> staged;
+    u32 staged_count = 0;
+
+    // Gives the pool what `operations` inserts or removes may take (and a little more, so that most
+    // operations need no visit here). False: no memory, or the budget is used up. Call without the
+    // lock. How: PC_NOWAIT or PC_MAY_SLEEP.
+    bool provide(u32 operations, NodeBudget &budget, pc_how how) noexcept;
+    // The same, sleeping until there is memory, and whatever the budget says.
+    void provide_for_eviction(NodeBudget &budget) noexcept;
+    // Frees spare nodes beyond what the next few operations need. Call without the lock.
+    // True: something was freed.
+    bool trim(NodeBudget &budget) noexcept;
+};
+
+} // namespace pcache::engine

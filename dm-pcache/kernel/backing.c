@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * backing.c - the backing device: reads, flushes, and writes of media pages without a copy
+ * (platform.h, "the backing device").
+ *
+ * A write must go on when memory is short: its bio, its vector and the pc_wio around it come from a
+ * bio_set of this device alone, whose reserve refills as writes complete. So a caller that holds an
+ * unsubmitted write must not wait for another; with at most POOL of them begun by all callers
+ * together, none waits. Writes are marked REQ_SYNC | REQ_IDLE: they make room for requests that
+ * wait, and writeback throttling would count them as background.
+ */
+#define pr_fmt(fmt) "dm-pcache: " fmt
+#include <linux/bio.h>
+#include <linux/blkdev.h>
+#include <linux/mm.h>
+#include <linux/slab.h>
+
+#include "dm-pcache/kernel/internal.h"
+
+#define POOL 32
+
+struct pc_backing {
+    struct pc_table *table;
+    struct dm_dev *device;
+    struct bio_set bios;
+};
+
+struct pc_wio {
+    pc_wio_done done;
+    void *context;
+    struct bio bio; /* last: its inline vector may follow */
+};
+
+int pc_backing_open(struct pc_table *t, const char *path, struct pc_backing **out,
+                    const char **sentence)
+{
+    struct dm_dev *device;
+    struct pc_backing *b;
+    int error = pc_table_get_device(t, path, PC_ROLE_BACKING, &device, sentence);
+
+    if (error)
+        return error;
+    if (bdev_is_zoned(device->bdev)) {
+        pc_refuse(t, sentence, "backing device is zoned: give one that takes writes anywhere", "%s",
+                  path);
+        error = -EINVAL;
+        goto put;
+    }
+    error = -ENOMEM;
+    *sentence = "out of memory";
+    b = kzalloc(sizeof(*b), GFP_KERNEL);
+    if (!b)
+        goto put;
+    if (bioset_init(&b->bios, POOL, offsetof(struct pc_wio, bio), BIOSET_NEED_BVECS))
+        goto free;
+    b->table = t;
+    b->device = device;
+    t->backing = device->bdev;
+    t->backing_device = device;
+    *sentence = NULL;
+    *out = b;
+    return 0;
+free:
+    kfree(b);
+put:
+    dm_put_device(t->ti, device);
+    return error;
+}
+
+void pc_backing_close(struct pc_backing *b)
+{
+    if (!b)
+        return;
+    b->table->backing = NULL;
+    b->table->backing_device = NULL;
+    dm_put_device(b->table->ti, b->device);
+    bioset_exit(&b->bios);
+    kfree(b);
+}
+
+void pc_backing_exchange(struct pc_backing *a, struct pc_backing *b)
+{
+    swap(a->table, b->table);
+    swap(a->device, b->device);
+}
+
+u64 pc_backing_bytes(const struct pc_backing *b)
+{
+    return bdev_nr_bytes(b->device->bdev);
+}
+
+const void *pc_backing_identity(const struct pc_backing *b)
+{
+    return b->device->bdev;
+}
+
+int pc_backing_flush(struct pc_backing *b)
+{
+    return blkdev_issue_flush(b->device->bdev);
+}
+
+/* How many of `bytes` from `at` lie in one stretch of page structures: vmap'ed pages are strangers.
+ */
+static u32 stretch(const void *at, u32 bytes)
+{
+    if (!is_vmalloc_addr(at))
+        return bytes;
+    return min_t(u32, bytes, PAGE_SIZE - offset_in_page(at));
+}
+
+/* Returns how many bytes were added; fewer than asked for when the bio is full. */
+static u32 add_bytes(struct bio *bio, const void *at, u32 bytes)
+{
+    u32 taken = 0;
+
+    while (taken < bytes) {
+        u32 step = stretch(at + taken, bytes - taken);
+
+        if (bio_add_page(bio, pc_page_of(at + taken), step, offset_in_page(at + taken)) != step)
+            break;
+        taken += step;
+    }
+    return taken;
+}
+
+int pc_backing_read(struct pc_backing *b, u64 offset, void *to, u32 bytes)
+{
+    while (bytes) {
+        struct bio *bio = bio_alloc_bioset(b->device->bdev, BIO_MAX_VECS, REQ_OP_READ | REQ_SYNC,
+                                           GFP_NOIO, &b->bios);
+        u32 taken = add_bytes(bio, to, bytes);
+        int error;
+
+        bio->bi_iter.bi_sector = offset >> SECTOR_SHIFT;
+        error = taken ? submit_bio_wait(bio) : -EINVAL;
+        bio_put(bio);
+        if (error)
+            return error;
+        offset += taken;
+        to += taken;
+        bytes -= taken;
+    }
+    return 0;
+}
+
+static void write_ended(struct bio *bio)
+{
+    struct pc_wio *w = container_of(bio, struct pc_wio, bio);
+    pc_wio_done done = w->done;
+    void *context = w->context;
+    int error = blk_status_to_errno(bio->bi_status);
+
+    /* First: after done() the device may be closed, and the pool with it. */
+    bio_put(bio);
+    done(context, error);
+}
+
+struct pc_wio *pc_wio_begin(struct pc_backing *b, u64 offset, pc_wio_done done, void *context)
+{
+    struct bio *bio = bio_alloc_bioset(b->device->bdev, BIO_MAX_VECS,
+                                       REQ_OP_WRITE | REQ_SYNC | REQ_IDLE, GFP_NOIO, &b->bios);
+    struct pc_wio *w = container_of(bio, struct pc_wio, bio);
+
+    bio->bi_iter.bi_sector = offset >> SECTOR_SHIFT;
+    bio->bi_end_io = write_ended;
+    w->done = done;
+    w->context = context;
+    return w;
+}
+
+u32 pc_wio_add(struct pc_wio *w, const u8 *media, u32 bytes)
+{
+    return add_bytes(&w->bio, media, bytes);
+}
+
+void pc_wio_submit(struct pc_wio *w)
+{
+    if (w->bio.bi_iter.bi_size)
+        submit_bio(&w->bio);
+    else
+        bio_endio(&w->bio);
+}

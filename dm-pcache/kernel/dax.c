@@ -1,0 +1,387 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * dax.c - the cache device: opened and mapped by DAX, stored to past the CPU caches, read
+ * machine-check safe (platform.h, "the cache device").
+ *
+ * The map of the device, a table of pieces in device order, is made at open and does not
+ * change; neighbours whose addresses join are one piece, so that a namespace or a partition is one,
+ * an LV of several segments several. A range that the engine needs in one piece and that is not, is
+ * vmap'ed alone: mapping all of a device that is larger than DRAM would fail.
+ *
+ * `lock` guards the list of those extra mappings. Stores, flushes and loads take no lock and do not
+ * sleep.
+ */
+#define pr_fmt(fmt) "dm-pcache: " fmt
+#include <linux/blkdev.h>
+#include <linux/dax.h>
+#include <linux/libnvdimm.h>
+#include <linux/list.h>
+#include <linux/mm.h>
+#include <linux/sched/mm.h>
+#include <linux/sizes.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+#include <linux/vmalloc.h>
+#include <asm/barrier.h>
+
+#include "dm-pcache/kernel/internal.h"
+
+/* No more than this is asked for at once: some drivers count a mapping in an int of bytes. */
+#define STEP_PAGES (SZ_1G >> PAGE_SHIFT)
+
+struct piece {
+    u64 first_page, pages;
+    u8 *address;
+};
+
+struct extra {
+    struct list_head link;
+    u64 first_page, pages;
+    u8 *address;
+};
+
+struct pc_media {
+    struct pc_table *table;
+    struct dm_dev *device;
+    u64 start, bytes; /* on the DAX device */
+    struct piece *pieces;
+    u32 count, room;
+    struct mutex lock;
+    struct list_head extras;
+};
+
+/* ---- the map -------------------------------------------------------------------------- */
+
+static int append(struct pc_media *m, u64 first_page, u64 pages, u8 *address)
+{
+    struct piece *last = m->count ? &m->pieces[m->count - 1] : NULL;
+
+    if (last && last->address + (last->pages << PAGE_SHIFT) == address) {
+        last->pages += pages;
+        return 0;
+    }
+    if (m->count == m->room) {
+        u32 room = m->room ? 2 * m->room : 16;
+        struct piece *more = kvmalloc_array(room, sizeof(*more), GFP_KERNEL);
+
+        if (!more)
+            return -ENOMEM;
+        if (m->count)
+            memcpy(more, m->pieces, m->count * sizeof(*more));
+        kvfree(m->pieces);
+        m->pieces = more;
+        m->room = room;
+    }
+    m->pieces[m->count++] = (struct piece){first_page, pages, address};
+    return 0;
+}
+
+/*
+ * Maps one step from page `at` of the partition. Known bad blocks make plain access fail for all
+ * of it; for recovery the driver maps up to the bad page, then the bad page alone. Reading that is
+ * an error value, since every read is machine-check safe.
+ */
+static long map_step(struct pc_media *m, u64 at, u64 wanted, u8 **address)
+{
+    pgoff_t page = (m->start >> PAGE_SHIFT) + at;
+    struct dax_device *dax = m->device->dax_dev;
+    void *kernel_address;
+    int id = dax_read_lock();
+    long got = dax_direct_access(dax, page, wanted, DAX_ACCESS, &kernel_address, NULL);
+
+    if (got <= 0)
+        got = dax_direct_access(dax, page, wanted, DAX_RECOVERY_WRITE, &kernel_address, NULL);
+    dax_read_unlock(id);
+    *address = kernel_address;
+    return got;
+}
+
+static int map_all(struct pc_media *m, const char *path, const char **sentence)
+{
+    u64 pages = m->bytes >> PAGE_SHIFT;
+    u64 at = 0;
+
+    while (at < pages) {
+        u64 wanted = min_t(u64, pages - at, STEP_PAGES);
+        u8 *address = NULL;
+        long got = map_step(m, at, wanted, &address);
+
+        if (got <= 0) {
+            pc_refuse(m->table, sentence,
+                      "cache device cannot be mapped by DAX: see the log for the place",
+                      "%s, byte %llu, error %ld", path, at << PAGE_SHIFT, got);
+            return got < 0 ? got : -EIO;
+        }
+        if (!virt_addr_valid(address)) {
+            pc_refuse(m->table, sentence,
+                      "cache device has no page structures: use a namespace in fsdax mode", "%s",
+                      path);
+            return -EOPNOTSUPP;
+        }
+        got = min_t(u64, got, wanted);
+        if (append(m, at, got, address)) {
+            *sentence = "out of memory";
+            return -ENOMEM;
+        }
+        at += got;
+        cond_resched();
+    }
+    return 0;
+}
+
+/* The piece that holds a page of the device. */
+static const struct piece *find_piece(const struct pc_media *m, u64 page)
+{
+    u32 low = 0, high = m->count;
+
+    while (high - low > 1) {
+        u32 middle = low + (high - low) / 2;
+
+        if (m->pieces[middle].first_page <= page)
+            low = middle;
+        else
+            high = middle;
+    }
+    return &m->pieces[low];
+}
+
+/* ---- open and close ------------------------------------------------------------------- */
+
+static int check_device(struct pc_table *t, struct dm_dev *d, const char *path,
+                        const char **sentence)
+{
+    u64 start = get_start_sect(d->bdev) << SECTOR_SHIFT;
+
+    if (!IS_ALIGNED(start, PAGE_SIZE) || !IS_ALIGNED(bdev_nr_bytes(d->bdev), PAGE_SIZE)) {
+        pc_refuse(t, sentence,
+                  "cache device does not start and end on a page: align the partition to 4 KiB",
+                  "%s starts at byte %llu and has %llu", path, start, (u64)bdev_nr_bytes(d->bdev));
+        return -EINVAL;
+    }
+    if (!d->dax_dev) {
+        pc_refuse(t, sentence,
+                  "cache device has no DAX: give persistent memory, a namespace in fsdax mode",
+                  "%s", path);
+        return -EOPNOTSUPP;
+    }
+    if (!dax_synchronous(d->dax_dev)) {
+        pc_refuse(t, sentence,
+                  "cache device has asynchronous DAX: stores to it would not be durable; give "
+                  "an NVDIMM rather than virtio-pmem",
+                  "%s", path);
+        return -EOPNOTSUPP;
+    }
+    return 0;
+}
+
+int pc_media_open(struct pc_table *t, const char *path, struct pc_media **out,
+                  const char **sentence)
+{
+    struct dm_dev *device;
+    struct pc_media *m;
+    int error = pc_table_get_device(t, path, PC_ROLE_CACHE, &device, sentence);
+
+    if (error)
+        return error;
+    m = kzalloc(sizeof(*m), GFP_KERNEL);
+    if (!m) {
+        *sentence = "out of memory";
+        dm_put_device(t->ti, device);
+        return -ENOMEM;
+    }
+    mutex_init(&m->lock);
+    INIT_LIST_HEAD(&m->extras);
+    m->table = t;
+    m->device = device;
+    m->start = get_start_sect(device->bdev) << SECTOR_SHIFT;
+    m->bytes = bdev_nr_bytes(device->bdev);
+    t->media = device->bdev;
+
+    error = check_device(t, device, path, sentence);
+    if (!error)
+        error = map_all(m, path, sentence);
+    if (error) {
+        pc_media_close(m);
+        return error;
+    }
+    *out = m;
+    return 0;
+}
+
+void pc_media_close(struct pc_media *m)
+{
+    struct extra *e, *next;
+
+    if (!m)
+        return;
+    list_for_each_entry_safe(e, next, &m->extras, link)
+    {
+        vunmap(e->address);
+        kfree(e);
+    }
+    m->table->media = NULL;
+    dm_put_device(m->table->ti, m->device);
+    kvfree(m->pieces);
+    mutex_destroy(&m->lock);
+    kfree(m);
+}
+
+void pc_media_exchange(struct pc_media *a, struct pc_media *b)
+{
+    swap(a->table, b->table);
+    swap(a->device, b->device);
+}
+
+u64 pc_media_bytes(const struct pc_media *m)
+{
+    return m->bytes;
+}
+
+void pc_media_identify(const struct pc_media *m, struct pc_media_identity *id)
+{
+    id->dax = m->device->dax_dev;
+    id->start = m->start;
+    id->bytes = m->bytes;
+}
+
+/* ---- stretches that are not contiguous ------------------------------------------------ */
+
+static u8 *find_extra(struct pc_media *m, u64 first_page, u64 pages)
+{
+    struct extra *e;
+
+    list_for_each_entry(e, &m->extras, link) if (e->first_page == first_page &&
+                                                 e->pages == pages) return e->address;
+    return NULL;
+}
+
+static u8 *vmap_pages(struct pc_media *m, u64 first_page, u64 pages)
+{
+    struct page **table = kvmalloc_array(pages, sizeof(*table), GFP_KERNEL);
+    u8 *address = NULL;
+    u64 i;
+
+    if (!table)
+        return NULL;
+    for (i = 0; i < pages; i++) {
+        const struct piece *r = find_piece(m, first_page + i);
+
+        table[i] = virt_to_page(r->address + ((first_page + i - r->first_page) << PAGE_SHIFT));
+    }
+    address = vmap(table, pages, VM_MAP, PAGE_KERNEL);
+    kvfree(table);
+    return address;
+}
+
+/* Called with m->lock held, in a NOIO scope. */
+static u8 *add_extra(struct pc_media *m, u64 first_page, u64 pages)
+{
+    struct extra *e = kmalloc(sizeof(*e), GFP_KERNEL);
+
+    if (!e)
+        return NULL;
+    e->first_page = first_page;
+    e->pages = pages;
+    e->address = vmap_pages(m, first_page, pages);
+    if (!e->address) {
+        kfree(e);
+        return NULL;
+    }
+    list_add(&e->link, &m->extras);
+    return e->address;
+}
+
+u8 *pc_media_map(struct pc_media *m, u64 offset, u64 length)
+{
+    u64 first_page = offset >> PAGE_SHIFT;
+    u64 end_page = DIV_ROUND_UP_ULL(offset + length, PAGE_SIZE);
+    const struct piece *r;
+    unsigned int scope;
+    u8 *address;
+
+    if (offset >= m->bytes || length > m->bytes - offset) {
+        pr_err("%pg: bytes %llu to %llu lie outside of the device\n", m->device->bdev, offset,
+               offset + length);
+        return NULL;
+    }
+    r = find_piece(m, first_page);
+    if (end_page <= r->first_page + r->pages)
+        return r->address + (offset - (r->first_page << PAGE_SHIFT));
+
+    scope = memalloc_noio_save();
+    mutex_lock(&m->lock);
+    address = find_extra(m, first_page, end_page - first_page);
+    if (!address)
+        address = add_extra(m, first_page, end_page - first_page);
+    mutex_unlock(&m->lock);
+    memalloc_noio_restore(scope);
+    if (!address) {
+        pr_err("%pg: no memory to map bytes %llu to %llu in one piece\n", m->device->bdev, offset,
+               offset + length);
+        return NULL;
+    }
+    return address + offset_in_page(offset);
+}
+
+/*
+ * Through the block device: the driver clears the poison, and the page can be used again. (A page
+ * whose poison was consumed is not mapped any more until then.)
+ */
+int pc_media_rewrite_page(struct pc_media *m, u64 offset, const void *page)
+{
+    struct bio_vec vector;
+    struct bio bio;
+    int error = -EINVAL;
+
+    bio_init(&bio, m->device->bdev, &vector, 1, REQ_OP_WRITE | REQ_FUA | REQ_SYNC);
+    bio.bi_iter.bi_sector = offset >> SECTOR_SHIFT;
+    if (bio_add_page(&bio, pc_page_of(page), PAGE_SIZE, offset_in_page(page)) == PAGE_SIZE)
+        error = submit_bio_wait(&bio);
+    bio_uninit(&bio);
+    return error;
+}
+
+/* ---- stores and loads ----------------------------------------------------------------- */
+
+void pc_media_store(u8 *to, const void *from, usize bytes)
+{
+    memcpy_flushcache(to, from, bytes);
+}
+
+void pc_media_zero(u8 *to, usize bytes)
+{
+    const void *zeroes = page_address(ZERO_PAGE(0));
+
+    while (bytes) {
+        usize step = min_t(usize, bytes, PAGE_SIZE);
+
+        memcpy_flushcache(to, zeroes, step);
+        to += step;
+        bytes -= step;
+    }
+}
+
+void pc_media_flush(const u8 *at, usize bytes)
+{
+    arch_wb_cache_pmem((void *)at, bytes);
+}
+
+void pc_media_fence(void)
+{
+    pmem_wmb();
+}
+
+int pc_media_load(void *to, const u8 *from, usize bytes)
+{
+    /* copy_mc_to_kernel counts in an unsigned int. */
+    while (bytes) {
+        usize step = min_t(usize, bytes, SZ_1G);
+
+        if (copy_mc_to_kernel(to, from, step))
+            return -EIO;
+        to += step;
+        from += step;
+        bytes -= step;
+    }
+    return 0;
+}

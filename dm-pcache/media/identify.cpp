@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: GPL-2.0
+// media/identify.cpp - see identify.hpp.
+#include "dm-pcache/media/identify.hpp"
+#include "dm-pcache/format/superblock.hpp"
+
+namespace pcache::media
+{
+
+using format::CacheInfoState;
+using format::ExtensionState;
+using format::SuperblockState;
+using rt::Error;
+
+namespace
+{
+
+constexpr u64 blank_bytes = 128u << 10; // what must be zero for a device to be blank
+constexpr u32 piece_bytes = 512;
+
+bool in_extension_slot(u64 offset) noexcept
+{
+    for (u64 slot = 0; slot < 2; slot++) {
+        const u64 begin = format::extension_offset + slot * format::extension_stride;
+        if (offset >= begin && offset < begin + format::extension_bytes)
+            return true;
+    }
+    return false;
+}
+
+// Whether [from, to) is readable and zero but for the bytes of the two extension slots. Both are
+// multiples of piece_bytes.
+bool zero_but_for_extension(const Device &device, u64 from, u64 to) noexcept
+{
+    static_assert(format::segment_control_bytes % piece_bytes == 0 &&
+                  format::geometry.segment_bytes % piece_bytes == 0);
+    u8 piece[piece_bytes];
+    for (u64 at = from; at < to; at += piece_bytes) {
+        if (!ok(persist::load(piece, device.address(at), piece_bytes)))
+            return false;
+        for (u32 i = 0; i < piece_bytes; i++) {
+            if (piece[i] && !in_extension_slot(at + i))
+                return false;
+        }
+    }
+    return true;
+}
+
+// An interrupted format of mainline's: superblock written, nothing else yet.
+bool mainline_format_interrupted(const Device &device, RecordReader &reader) noexcept
+{
+    if (!zero_but_for_extension(device, format::cache_info_offset, format::first_segment_offset))
+        return false;
+    Record r;
+    return reader.read(device.segment({0}) + format::segment_control_bytes, 0, r) ==
+           ReadOutcome::none;
+}
+
+Error read_extension(const Device &device, Identity &out, Refusal &why) noexcept
+{
+    format::ExtensionRecord r;
+    TwoSlot slots;
+    out.has_extension = slots.load(device, extension_place, &r, format::is_extension);
+    if (!out.has_extension)
+        return Error::none;
+    switch (format::decode_extension(r, out.extension)) {
+    case ExtensionState::good:
+        return Error::none;
+    case ExtensionState::newer:
+        return refuse(why, Error::not_supported,
+                      "cache device was written by a newer driver: use that one");
+    case ExtensionState::impossible:
+        break;
+    }
+    return refuse(why, Error::io,
+                  "cache device is damaged: its extended superblock holds impossible numbers");
+}
+
+Error identify_without_superblock(const Device &device, Identity &out, Refusal &why) noexcept
+{
+    if (out.has_extension && out.extension.formatting()) {
+        out.formattable = true;
+        return Error::none;
+    }
+    if (out.has_extension)
+        return refuse(
+            why, Error::exists,
+            "cache device has lost its superblock, but holds a cache: to give it up, zero "
+            "its first 128 KiB");
+    if (!zero_but_for_extension(device, 0, blank_bytes))
+        return refuse(why, Error::exists,
+                      "cache device is not blank: to use it, zero its first 128 KiB");
+    out.formattable = true;
+    return Error::none;
+}
+
+// The extension says what was in the superblock.
+Error rebuild_from_extension(Identity &out, Refusal &why) noexcept
+{
+    out.seg_num = out.extension.seg_num;
+    out.rebuild_superblock = true;
+    if (out.seg_num >= format::geometry.min_segments &&
+        out.seg_num <= format::geometry.max_segments)
+        return Error::none;
+    return refuse(why, Error::io,
+                  "cache device is damaged: its extended superblock holds impossible numbers");
+}
+
+Error identify_superblock(const Device &device, Identity &out, Refusal &why) noexcept
+{
+    u8 bytes[format::superblock_bytes];
+    if (!ok(persist::load(bytes, device.meta(format::superblock_offset), sizeof(bytes)))) {
+        if (out.has_extension && !out.extension.formatting())
+            return rebuild_from_extension(out, why);
+        return refuse(why, Error::io,
+                      "superblock of the cache device cannot be read and nothing stands for it: to "
+                      "give the cache up, zero its first 128 KiB");
+    }
+    const format::Superblock s = format::decode_superblock(bytes);
+    switch (s.state) {
+    case SuperblockState::good:
+        out.seg_num = s.seg_num;
+        return Error::none;
+    case SuperblockState::no_magic:
+        return identify_without_superblock(device, out, why);
+    case SuperblockState::foreign:
+        return refuse(why, Error::exists,
+                      "cache device belongs to something else: to use it, zero its first 128 KiB");
+    case SuperblockState::big_endian:
+        return refuse(why, Error::not_supported,
+                      "cache was made on a big-endian machine: use it there");
+    case SuperblockState::newer:
+        return refuse(why, Error::not_supported,
+                      "cache device was written by a newer driver: use that one");
+    case SuperblockState::bad_size:
+        return refuse(why, Error::io,
+                      "cache device is damaged: its superblock names an impossible seg_num");
+    case SuperblockState::bad_crc:
+        break;
+    }
+    if (out.has_extension)
+        return rebuild_from_extension(out, why);
+    return refuse(why, Error::io,
+                  "superblock of the cache device has a bad checksum and nothing stands for it: to "
+                  "give the cache up, zero its first 128 KiB");
+}
+
+const char *cache_info_sentence(CacheInfoState s) noexcept
+{
+    switch (s) {
+    case CacheInfoState::not_completed:
+        return "cache was never completed (INIT_DONE is missing): to format it, zero its first 128 "
+               "KiB";
+    case CacheInfoState::bad_mode:
+        return "cache device is damaged: cache_info names an unknown cache mode";
+    case CacheInfoState::bad_gc:
+        return "cache device is damaged: cache_info has a gc_percent above 90";
+    case CacheInfoState::newer:
+        return "cache_info was written by a newer driver: use that one";
+    default:
+        return "cache device is damaged: cache_info describes an impossible segment chain";
+    }
+}
+
+Error read_cache_info(const Device &device, RecordReader &reader, Identity &out,
+                      Refusal &why) noexcept
+{
+    format::CacheInfoRecord r;
+    TwoSlot slots;
+    if (!slots.load(device, cache_info_place, &r)) {
+        if ((!out.has_extension || out.extension.formatting()) &&
+            mainline_format_interrupted(device, reader)) {
+            out.formattable = true;
+            return Error::none;
+        }
+        return refuse(why, Error::io,
+                      "cache device is damaged: neither copy of cache_info is good");
+    }
+    out.cache_info_crc = r.header.crc;
+    const CacheInfoState state = format::decode_cache_info(r, out.seg_num, out.cache_info);
+    if (state == CacheInfoState::good)
+        return Error::none;
+    return refuse(why, state == CacheInfoState::newer ? Error::not_supported : Error::io,
+                  cache_info_sentence(state));
+}
+
+} // namespace
+
+Error identify(const Device &device, pc_host *host, RecordReader &reader, Identity &out,
+               Refusal &why) noexcept
+{
+    out = {};
+    RT_TRY(read_extension(device, out, why));
+    RT_TRY(identify_superblock(device, out, why));
+    if (out.formattable)
+        return Error::none;
+    if (out.seg_num > device.seg_count()) {
+        pc_log(host, PC_ERR, "cache was made with %u segments, the device holds %u", out.seg_num,
+               device.seg_count());
+        return refuse(why, Error::no_space,
+                      "cache device is smaller than when the cache was made: attach all of it");
+    }
+    RT_TRY(read_cache_info(device, reader, out, why));
+    if (!out.formattable && out.has_extension && out.extension.seg_num != out.seg_num) {
+        pc_log(host, PC_ERR, "superblock says %u segments, extended superblock %u", out.seg_num,
+               out.extension.seg_num);
+        return refuse(why, Error::io,
+                      "cache device is damaged: superblock and extended superblock disagree");
+    }
+    return Error::none;
+}
+
+} // namespace pcache::media

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: GPL-2.0
+// media/identify.hpp - what lies on a device: a cache, something that may be formatted, or
+// something that is never written to.
+//
+// Formatted is only what is blank, or an interrupted format of ours or of mainline's (format.md,
+// "Formatting"). All else that is no cache is refused with a sentence that says how to clear it.
+// Stores nothing; may sleep. Not thread safe.
+#pragma once
+#include "dm-pcache/format/cache_info.hpp"
+#include "dm-pcache/format/extension.hpp"
+#include "dm-pcache/media/device.hpp"
+#include "dm-pcache/media/record_reader.hpp"
+#include "dm-pcache/media/two_slot.hpp"
+
+namespace pcache::media
+{
+
+// Why something was refused: static text for ti->error. The details are in the log already.
+struct Refusal {
+    rt::Error error = rt::Error::invalid;
+    const char *sentence = nullptr;
+};
+
+struct Identity {
+    bool formattable = false;
+    bool has_extension = false;
+    bool rebuild_superblock = false; // it is bad, and the extension knows what was in it
+    format::Extension extension{};   // valid if has_extension
+    u32 seg_num = 0;                 // of a cache
+    u32 cache_info_crc = 0;          // crc field of the newest slot, of a cache
+    format::CacheInfo cache_info{};  // of a cache
+};
+
+// Fills `out`, or says in `why` what is refused.
+rt::Error identify(const Device &device, pc_host *host, RecordReader &reader, Identity &out,
+                   Refusal &why) noexcept;
+
+// Sets `why` and returns the error.
+inline rt::Error refuse(Refusal &why, rt::Error e, const char *sentence) noexcept
+{
+    why = {e, sentence};
+    return e;
+}
+
+} // namespace pcache::media

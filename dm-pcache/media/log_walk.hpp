@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: GPL-2.0
+// media/log_walk.hpp - reads the log from a position to where it ends, by the table "Reading on" of
+// the format, and judges whether that end is an end or damage.
+//
+// Stores nothing and decides nothing beyond that: a walk is a set of facts, and each proof of
+// damage is looked for separately, so that the verdict names all that fired. Not thread safe; may
+// sleep.
+#pragma once
+#include "dm-pcache/format/extension.hpp"
+#include "dm-pcache/media/record_reader.hpp"
+
+namespace pcache::media
+{
+
+// What proves that an end of the log is damage (format.md, "Where the log ends"), as bits.
+namespace damage
+{
+inline constexpr u32 dirty_tail_missed = 1u << 0;   // a
+inline constexpr u32 unreadable = 1u << 1;          // b
+inline constexpr u32 short_of_clean_stop = 1u << 2; // c
+inline constexpr u32 later_record = 1u << 3;        // d
+inline constexpr u32 link_missed = 1u << 4;         // e
+// Records with a good crc that no writer makes.
+inline constexpr u32 bad_link = 1u << 5; // a LAST record into a visited segment or out of the chain
+inline constexpr u32 no_room = 1u << 6;  // a kset leaves no room for the LAST record behind it
+inline constexpr u32 bad_key = 1u << 7;  // a key out of bounds
+inline constexpr u32 newer = 1u << 8;    // flags of a newer driver: not damage, but read-only
+inline constexpr u32 stale_dirty = 1u << 9; // a dirty key whose generation has passed
+inline constexpr u32 tails = 1u << 10;      // both tails lost, and nothing stands for them
+inline constexpr u32 bad_tail = 1u << 11;   // a tail where no record can begin
+} // namespace damage
+
+// What the keys of the log say about one segment, and what they need.
+struct SegmentFacts {
+    u64 highest_front = 0, highest_behind = 0; // seg_gen in front of dirty_tail; at or behind it
+    u64 lowest_front = ~u64{0};
+    u64 lowest_dirty = ~u64{0};
+    u8 in_front = 0, behind = 0; // whether there is a key there at all
+};
+
+struct WalkFacts {
+    format::LogPosition end{};       // where the log ends
+    format::LogPosition newest_at{}; // where the newest record begins
+    u32 newest_bytes = 0;
+    u64 records = 0, keys = 0, dirty_keys = 0;
+    u64 last_number = 0;   // of the last record read; 0: none
+    u64 newest_number = 0; // the last number read; 0: none
+    u32 broken = 0;        // damage bits that ended the walk before the end was found
+    format::KeyFault key_fault = format::KeyFault::none;
+    bool unreadable = false; // what stands at the end cannot be read
+    bool met_dirty_tail = false;
+    bool met_recorded_head = false;
+};
+
+// What an end is judged by.
+struct WalkContext {
+    const Device *device;
+    RecordReader *reader;
+    const format::Extension *extension; // null: there is none
+    bool ours;
+    format::LogPosition dirty_tail;
+    format::KeyLimits limits;
+    u8 *visited;         // by logical segment; the walk sets 1
+    SegmentFacts *facts; // by logical segment
+};
+
+// Whether a good record is the next one behind those that `so_far` counts.
+bool reads_on(const WalkFacts &so_far, format::RecordFlags next) noexcept;
+
+// Walks from `start` (a possible position). `visited` is cleared first.
+WalkFacts walk_log(const WalkContext &c, format::LogPosition start) noexcept;
+
+// The proofs b to e at the end of a walk (and what broke it), as damage bits; 0: it is the end.
+u32 judge_end(const WalkContext &c, const WalkFacts &w) noexcept;
+
+// One sentence for the highest-ranking bit of a verdict; static text.
+const char *damage_sentence(u32 bits) noexcept;
+
+} // namespace pcache::media

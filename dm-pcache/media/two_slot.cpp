@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: GPL-2.0
+// media/two_slot.cpp - see two_slot.hpp.
+#include "dm-pcache/media/two_slot.hpp"
+
+namespace pcache::media
+{
+
+namespace
+{
+
+constexpr u32 line_bytes = 64;
+constexpr u32 probe_bytes = 512; // a stack buffer's worth
+static_assert(format::page_bytes % probe_bytes == 0 && probe_bytes % line_bytes == 0);
+
+// Linux unmaps a whole page when poison in it is consumed, so a store anywhere in it would fault.
+bool page_readable(const u8 *page) noexcept
+{
+    u8 scratch[probe_bytes];
+    for (u32 at = 0; at < format::page_bytes; at += probe_bytes) {
+        if (!ok(persist::load(scratch, page + at, probe_bytes)))
+            return false;
+    }
+    return true;
+}
+
+// A page with [from, from + bytes) replaced by `with` (null: zeros). What else cannot be read
+// becomes zeros.
+rt::Error rewrite_around(Device &device, u64 page, u32 from, u32 bytes, const void *with) noexcept
+{
+    u8 *copy = static_cast<u8 *>(pc_alloc(format::page_bytes, PC_MAY_SLEEP));
+    if (!copy)
+        return rt::Error::no_memory;
+    const u8 *media = device.address(page);
+    for (u32 at = 0; at < format::page_bytes; at += line_bytes) {
+        if (!ok(persist::load(copy + at, media + at, line_bytes)))
+            __builtin_memset(copy + at, 0, line_bytes);
+    }
+    if (with)
+        __builtin_memcpy(copy + from, with, bytes);
+    else
+        __builtin_memset(copy + from, 0, bytes);
+    const rt::Error e = persist::rewrite_page(device.media(), page, copy);
+    pc_free(copy);
+    return e;
+}
+
+} // namespace
+
+rt::Error store_durably(Device &device, u64 offset, const void *from, u32 bytes) noexcept
+{
+    const u64 page = rt::round_down<u64>(offset, format::page_bytes);
+    if (!page_readable(device.address(page)))
+        return rewrite_around(device, page, static_cast<u32>(offset - page), bytes, from);
+    const Pin pin;
+    persist::store(pin, device.address(offset), from, bytes);
+    persist::fence(pin);
+    return rt::Error::none;
+}
+
+rt::Error zero_durably(Device &device, u64 offset, u64 bytes) noexcept
+{
+    while (bytes) {
+        const u64 page = rt::round_down<u64>(offset, format::page_bytes);
+        const u32 from = static_cast<u32>(offset - page);
+        const u32 n = static_cast<u32>(rt::min<u64>(bytes, format::page_bytes - from));
+        if (page_readable(device.address(page))) {
+            const Pin pin;
+            persist::zero(pin, device.address(offset), n);
+            persist::fence(pin);
+        } else {
+            RT_TRY(rewrite_around(device, page, from, n, nullptr));
+        }
+        offset += n;
+        bytes -= n;
+        pc_yield();
+    }
+    return rt::Error::none;
+}
+
+bool TwoSlot::load(const Device &device, const SlotPlace &place, void *newest,
+                   Accept accept) noexcept
+{
+    RT_ASSERT(place.bytes <= format::max_slot_bytes);
+    alignas(8) u8 slot[2][format::max_slot_bytes];
+    place_ = place;
+    for (u32 i = 0; i < 2; i++) {
+        good_[i] = ok(persist::load(slot[i], device.address(slot_offset(i)), place.bytes)) &&
+                   format::slot_intact(slot[i], place.bytes) && (!accept || accept(slot[i]));
+    }
+    newest_ = format::newest_slot(good_[0], format::slot_header(slot[0]).seq, good_[1],
+                                  format::slot_header(slot[1]).seq);
+    whole_ = good_[0] && good_[1] && __builtin_memcmp(slot[0], slot[1], place.bytes) == 0;
+    if (newest_ < 0) {
+        seq_ = 0;
+        return false;
+    }
+    seq_ = format::slot_header(slot[newest_]).seq;
+    __builtin_memcpy(newest, slot[newest_], place.bytes);
+    return true;
+}
+
+void TwoSlot::seal(void *record) const noexcept
+{
+    format::seal_slot(record, place_.bytes, static_cast<u8>(seq_ + 1));
+}
+
+rt::Error TwoSlot::store_sealed(Device &device, const void *record) noexcept
+{
+    const u32 first = newest_ == 0 ? 1 : 0;
+    RT_TRY(store_durably(device, slot_offset(first), record, place_.bytes));
+    RT_TRY(store_durably(device, slot_offset(1 - first), record, place_.bytes));
+    seq_ = format::slot_header(record).seq;
+    newest_ = 0; // the rule for two equal copies
+    good_[0] = good_[1] = whole_ = true;
+    return rt::Error::none;
+}
+
+rt::Error TwoSlot::store(Device &device, void *record) noexcept
+{
+    seal(record);
+    return store_sealed(device, record);
+}
+
+rt::Error TwoSlot::complete(Device &device, const void *newest) noexcept
+{
+    if (whole_ || !good())
+        return rt::Error::none;
+    RT_TRY(store_durably(device, slot_offset(static_cast<u32>(1 - newest_)), newest, place_.bytes));
+    newest_ = 0;
+    good_[0] = good_[1] = whole_ = true;
+    return rt::Error::none;
+}
+
+void TwoSlot::flush(const Pin &pin, const Device &device) const noexcept
+{
+    u8 scratch[format::max_slot_bytes];
+    for (u32 i = 0; i < 2; i++) {
+        const u8 *at = device.address(slot_offset(i));
+        // Another record of the page may have lost it since this one was loaded.
+        if (good_[i] && ok(persist::load(scratch, at, place_.bytes)))
+            persist::flush(pin, at, place_.bytes);
+    }
+}
+
+} // namespace pcache::media

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: GPL-2.0
+// target/registry.cpp - see registry.hpp.
+#include "dm-pcache/target/registry.hpp"
+
+namespace pcache::target
+{
+
+namespace
+{
+constinit LockClass registry_class{"pcache registry"};
+
+bool overlap(const pc_media_identity &a, const pc_media_identity &b) noexcept
+{
+    return a.dax == b.dax && a.start < b.start + b.bytes && b.start < a.start + a.bytes;
+}
+
+bool equal(const pc_media_identity &a, const pc_media_identity &b) noexcept
+{
+    return a.dax == b.dax && a.start == b.start && a.bytes == b.bytes;
+}
+} // namespace
+
+Registry::Registry() noexcept : lock_(registry_class) {}
+
+Registry::Answer Registry::look_up(const void *owner, const pc_media *media,
+                                   const pc_backing *backing, Instance *&out,
+                                   const char **sentence) noexcept
+{
+    rt::Guard g(lock_);
+    pc_media_identity id;
+    pc_media_identify(media, &id);
+    const void *back = pc_backing_identity(backing);
+    for (Instance *i = first_; i; i = i->next) {
+        if (i->owner == owner) {
+            if (equal(i->media, id) && i->backing == back) {
+                i->references++;
+                out = i;
+                return Answer::takeover;
+            }
+            *sentence = "a reload must name the cache device and the backing device that are in "
+                        "use: remove the device to change them";
+            return Answer::refused;
+        }
+        if (overlap(i->media, id)) {
+            *sentence = "the cache device is in use by another active pcache device";
+            return Answer::refused;
+        }
+        if (i->backing == back) {
+            *sentence = "the backing device is in use by another active pcache device";
+            return Answer::refused;
+        }
+    }
+    return Answer::none;
+}
+
+bool Registry::enter(Instance &i, const char **sentence) noexcept
+{
+    rt::Guard g(lock_);
+    if (i.active)
+        return true;
+    for (const Instance *o = first_; o; o = o->next) {
+        if (overlap(o->media, i.media) || o->backing == i.backing || o->owner == i.owner) {
+            *sentence = "another active pcache device has one of the devices by now";
+            return false;
+        }
+        if (!i.uuid.none() && o->uuid == i.uuid) {
+            *sentence = "a cache with the same uuid is active: this one is a copy of it";
+            return false;
+        }
+    }
+    i.next = first_;
+    first_ = &i;
+    i.active = true;
+    return true;
+}
+
+void Registry::leave(Instance &i) noexcept
+{
+    rt::Guard g(lock_);
+    if (!i.active)
+        return;
+    for (Instance **at = &first_; *at; at = &(*at)->next) {
+        if (*at == &i) {
+            *at = i.next;
+            break;
+        }
+    }
+    i.active = false;
+}
+
+bool Registry::drop(Instance &i) noexcept
+{
+    rt::Guard g(lock_);
+    return --i.references == 0;
+}
+
+} // namespace pcache::target

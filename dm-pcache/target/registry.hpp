@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: GPL-2.0
+// target/registry.hpp - which caches are active, on which devices, for which mapped device.
+//
+// Device-mapper does not refuse a second user of a device, so this does: by range of the DAX device,
+// by backing device, and by uuid (two devices may hold copies of one cache). An active cache belongs to a mapped device, not to a table: a table
+// loaded for the same mapped device with the same two devices takes the running cache over.
+//
+// Locking: one mutex for all of it; calls may sleep.
+#pragma once
+#include "dm-pcache/engine/cache.hpp"
+
+namespace pcache::target
+{
+
+// A cache with what the registry knows of it. Counted by the tables that refer to it.
+struct Instance : rt::NonCopyable {
+    Instance *next = nullptr;
+    const void *owner = nullptr; // the mapped device
+    pc_media_identity media{};
+    const void *backing = nullptr;
+    u32 references = 1;
+    bool active = false; // in the registry's list
+    engine::Uuid uuid; // all zero: none
+    engine::Cache cache;
+};
+
+class Registry : rt::NonCopyable
+{
+public:
+    Registry() noexcept;
+
+    enum class Answer { none, takeover, refused };
+    // May a table of `owner` name these devices? takeover: `out` is the owner's active instance, with
+    // one reference more. refused: *sentence says why.
+    Answer look_up(const void *owner, const pc_media *media, const pc_backing *backing,
+                   Instance *&out, const char **sentence) noexcept;
+    // Makes it active; false when another one has its devices by now.
+    bool enter(Instance &i, const char **sentence) noexcept;
+    void leave(Instance &i) noexcept;
+    // One table less refers to it; true: it was the last, the caller destroys it (after leave()).
+    bool drop(Instance &i) noexcept;
+
+private:
+    Mutex lock_;
+    Instance *first_ = nullptr;
+};
+
+} // namespace pcache::target

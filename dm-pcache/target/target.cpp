@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: GPL-2.0
+// target/target.cpp - the life of a table line. See target.hpp and face.h.
+#include "dm-pcache/target/target.hpp"
+
+using namespace pcache;
+using namespace pcache::target;
+
+namespace
+{
+
+// Made at module load in static storage; there are no static constructors in a kernel module.
+alignas(Registry) constinit u8 registry_storage[sizeof(Registry)] = {};
+constinit Registry *registry = nullptr;
+
+void destroy(Instance *i) noexcept
+{
+    registry->leave(*i);
+    i->~Instance();
+    pc_free(i);
+}
+
+// What ctr has opened so far; closed again unless it was handed on.
+struct Opened : rt::NonCopyable {
+    pc_media *media = nullptr;
+    pc_backing *backing = nullptr;
+    pc_host *host = nullptr;
+    ~Opened()
+    {
+        pc_media_close(media);
+        pc_backing_close(backing);
+        pc_host_destroy(host);
+    }
+};
+
+int open_devices(pc_table *table, const TableLine &line, u64 length_bytes, Opened &o,
+                 const char **sentence) noexcept
+{
+    if (pc_table_is_read_only(table)) {
+        *sentence = "a read-only table is refused: a cache stores even when it is only read";
+        return rt::to_errno(rt::Error::read_only);
+    }
+    if (const int e = pc_backing_open(table, line.backing, &o.backing, sentence); e)
+        return e;
+    if (const int e = pc_media_open(table, line.cache, &o.media, sentence); e)
+        return e;
+    const u64 backing_bytes = pc_backing_bytes(o.backing);
+    if (length_bytes > backing_bytes) {
+        *sentence = "the table is longer than the backing device";
+        pc_log(nullptr, PC_ERR, "the table has %llu sectors, the backing device %s has %llu",
+               length_bytes / 512, line.backing, backing_bytes / 512);
+        return rt::to_errno(rt::Error::invalid);
+    }
+    return 0;
+}
+
+// A new instance over `o`, which is used up.
+int make_instance(pc_table *table, Opened &o, Instance *&out, const char **sentence) noexcept
+{
+    o.host = pc_host_create(table);
+    void *memory = pc_alloc(sizeof(Instance), PC_MAY_SLEEP);
+    if (!o.host || !memory) {
+        pc_free(memory);
+        *sentence = "out of memory";
+        return rt::to_errno(rt::Error::no_memory);
+    }
+    Instance *i = ::new (memory) Instance;
+    i->owner = pc_table_owner(table);
+    i->backing = pc_backing_identity(o.backing);
+    pc_media_identify(o.media, &i->media);
+    media::Refusal why;
+    const rt::Error e = i->cache.open(o.media, o.backing, o.host, why);
+    o.media = nullptr; // the cache's now
+    o.backing = nullptr;
+    o.host = nullptr;
+    if (!ok(e)) {
+        destroy(i);
+        *sentence = why.sentence ? why.sentence : "out of memory";
+        return rt::to_errno(e);
+    }
+    i->uuid = i->cache.uuid();
+    out = i;
+    return 0;
+}
+
+} // namespace
+
+int pc_target_module_init() noexcept
+{
+    registry = ::new (registry_storage) Registry;
+    return 0;
+}
+
+void pc_target_module_exit() noexcept { registry->~Registry(); }
+
+int pc_target_ctr(pc_table *t, unsigned argc, char **argv, u64 length_bytes, pc_target **out,
+                  const char **sentence) noexcept
+{
+    void *memory = pc_alloc(sizeof(pc_target), PC_MAY_SLEEP);
+    if (!memory)
+        return rt::to_errno(rt::Error::no_memory);
+    pc_target *target = ::new (memory) pc_target;
+    target->table = t;
+    int error = rt::to_errno(parse_table_line({argv, argc}, target->line, sentence));
+    Opened o;
+    if (!error)
+        error = open_devices(t, target->line, length_bytes, o, sentence);
+    if (!error) {
+        switch (registry->look_up(pc_table_owner(t), o.media, o.backing, target->instance,
+                                  sentence)) {
+        case Registry::Answer::takeover:
+            target->media = o.media;
+            target->backing = o.backing;
+            o.media = nullptr;
+            o.backing = nullptr;
+            break;
+        case Registry::Answer::refused:
+            error = rt::to_errno(rt::Error::busy);
+            break;
+        case Registry::Answer::none:
+            error = make_instance(t, o, target->instance, sentence);
+            break;
+        }
+    }
+    if (error) {
+        if (*sentence)
+            pc_log(nullptr, PC_ERR, "table refused: %s", *sentence);
+        target->~pc_target();
+        pc_free(target);
+        return error;
+    }
+    *out = target;
+    return 0;
+}
+
+void pc_target_dtr(pc_target *t) noexcept
+{
+    Instance *i = t->instance;
+    pc_media_close(t->media);
+    pc_backing_close(t->backing);
+    pc_host_detach(i->cache.host(), t->table);
+    if (registry->drop(*i))
+        destroy(i);
+    t->~pc_target();
+    pc_free(t);
+}
+
+namespace
+{
+
+// The devices that the running cache works with belong to this table from now on; the old table,
+// which still exists, gives back those that this one opened.
+void take_over(pc_target *t) noexcept
+{
+    if (!t->media)
+        return;
+    pc_media_exchange(t->media, t->instance->cache.media());
+    pc_backing_exchange(t->backing, t->instance->cache.backing());
+    pc_media_close(t->media);
+    pc_backing_close(t->backing);
+    t->media = nullptr;
+    t->backing = nullptr;
+}
+
+} // namespace
+
+int pc_target_preresume(pc_target *t) noexcept
+{
+    Instance &i = *t->instance;
+    media::Refusal why;
+    rt::Error e = rt::Error::none;
+    take_over(t);
+    pc_host_attach(i.cache.host(), t->table);
+    switch (i.cache.state()) {
+    case engine::State::inactive:
+        if (!registry->enter(i, &why.sentence)) {
+            e = rt::Error::busy;
+            break;
+        }
+        e = i.cache.start(why);
+        if (!ok(e))
+            registry->leave(i);
+        break;
+    case engine::State::suspended:
+        e = i.cache.resume(why);
+        break;
+    case engine::State::running:
+        break;
+    case engine::State::failed:
+        e = rt::Error::io;
+        why.sentence = "the cache has failed: remove the device";
+        break;
+    }
+    if (!ok(e)) {
+        pc_log(i.cache.host(), PC_ERR, "not activated: %s",
+               why.sentence ? why.sentence : "out of memory");
+        return rt::to_errno(e);
+    }
+    t->activated.set(1);
+    return 0;
+}
+
+void pc_target_presuspend(pc_target *t, int noflush) noexcept
+{
+    if (t->activated.read())
+        t->instance->cache.begin_suspend(noflush != 0);
+}
+
+void pc_target_presuspend_undo(pc_target *t) noexcept
+{
+    if (t->activated.read())
+        t->instance->cache.undo_suspend();
+}
+
+void pc_target_postsuspend(pc_target *t) noexcept
+{
+    if (t->activated.read())
+        t->instance->cache.quiesce();
+}
+
+pc_verdict pc_target_map(pc_target *t, pc_bio *bio, void *request, const pc_io *io) noexcept
+{
+    return t->instance->cache.map(bio, request, *io);
+}
+
+void pc_target_status(pc_target *t, int what, char *text, usize size) noexcept
+{
+    if (!size)
+        return;
+    text[0] = 0;
+    if (what == 0)
+        print_status(*t, text, size);
+    else if (what == 1)
+        print_table(*t, text, size);
+    else
+        print_ima(*t, text, size);
+}
+
+int pc_target_message(pc_target *t, unsigned argc, char **argv, char *text, usize size) noexcept
+{
+    return run_message(*t, {argv, argc}, text, size);
+}

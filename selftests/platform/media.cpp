@@ -1,0 +1,429 @@
+// SPDX-License-Identifier: GPL-2.0
+// selftests/platform/media.cpp - the cache device of platform.h, with poison and the power model.
+//
+// Every address that the engine stores to or loads from is looked up in the list of mappings; one
+// outside is an abort. The list is read under a shared lock, which adds no edge between two readers
+// that would hide a race. With the power model a store and its note are one step under
+// power_lock().
+#include <cstring>
+#include "selftests/platform/internal.hpp"
+
+using namespace pcache::selftest;
+
+struct pc_media {
+    MediaDevice::Impl *device;
+    pc_table *table; // may be null
+};
+
+namespace
+{
+
+constexpr u64 line_bytes = 64, unit_bytes = 8;
+
+struct Mapping {
+    u64 bytes;
+    u64 offset; // in the device
+    MediaDevice::Impl *device;
+    const pc_media *handle;
+    bool own; // a mapping of its own, to be undone
+};
+std::shared_mutex mappings_lock;
+std::multimap<const u8 *, Mapping> &mappings()
+{
+    static auto *m = new std::multimap<const u8 *, Mapping>;
+    return *m;
+}
+
+struct Place {
+    MediaDevice::Impl *device;
+    u64 offset;
+};
+
+// Where [at, at + bytes) lies. Outside of what was mapped: abort.
+Place find(const u8 *at, usize bytes)
+{
+    std::shared_lock<std::shared_mutex> g(mappings_lock);
+    auto i = mappings().upper_bound(at);
+    while (i != mappings().begin()) { // mappings of several handles may overlap
+        --i;
+        u64 skip = static_cast<u64>(at - i->first);
+        if (skip <= i->second.bytes && bytes <= i->second.bytes - skip)
+            return {i->second.device, i->second.offset + skip};
+    }
+    broken("an access to media outside of what was mapped");
+}
+
+bool is_poisoned(MediaDevice::Impl &d, u64 offset, u64 bytes)
+{
+    if (!d.any_poison.load(std::memory_order_relaxed) || bytes == 0)
+        return false;
+    std::shared_lock<std::shared_mutex> g(d.poison_lock);
+    auto i = d.poisoned.lower_bound(offset / line_bytes);
+    return i != d.poisoned.end() && *i <= (offset + bytes - 1) / line_bytes;
+}
+
+// ---- the power model ----
+
+// Units with a version that a fence of this CPU makes durable. Guarded by power_lock().
+std::vector<std::pair<MediaDevice::Impl *, u64>> noted[64];
+std::atomic<u64> power_devices{0};
+std::function<void()> fence_hook;
+std::atomic<bool> hooked{false};
+
+u64 unit_value(const MediaDevice::Impl &d, u64 unit)
+{
+    u64 v = 0, at = unit * unit_bytes;
+    memcpy(&v, d.store->base() + at, std::min(unit_bytes, d.store->bytes() - at));
+    return v;
+}
+
+template <class Change>
+void noted_change(Place p, usize bytes, bool must_be_pending, Change change)
+{
+    std::lock_guard<std::mutex> g(power_lock());
+    u32 cpu = sched::fence_cpu();
+    u64 first = p.offset / unit_bytes, end = (p.offset + bytes + unit_bytes - 1) / unit_bytes;
+    if (!must_be_pending)
+        for (u64 u = first; u < end; ++u)
+            p.device->pending.try_emplace(u, MediaDevice::Impl::Unit{unit_value(*p.device, u), {}});
+    change();
+    for (u64 u = first; u < end; ++u) {
+        auto i = p.device->pending.find(u);
+        if (i == p.device->pending.end())
+            continue; // a flush of what is durable
+        i->second.later.push_back({unit_value(*p.device, u), static_cast<int>(cpu)});
+        noted[cpu].push_back({p.device, u});
+    }
+}
+
+template <class Copy>
+void store(u8 *to, usize bytes, Copy copy)
+{
+    sched::assert_pinned("a store to media");
+    if (bytes == 0)
+        return;
+    Place p = find(to, bytes);
+    if (is_poisoned(*p.device, p.offset, bytes))
+        violation("a store to a poisoned line of media at " + std::to_string(p.offset));
+    if (p.device->power.load(std::memory_order_relaxed))
+        noted_change(p, bytes, false, copy);
+    else
+        copy();
+}
+
+void fence(u32 cpu)
+{
+    std::lock_guard<std::mutex> g(power_lock());
+    for (auto &[device, unit] : noted[cpu]) {
+        auto i = device->pending.find(unit);
+        if (i == device->pending.end())
+            continue;
+        auto &later = i->second.later;
+        for (usize n = later.size(); n-- > 0;) {
+            if (later[n].cpu != static_cast<int>(cpu))
+                continue;
+            i->second.durable = later[n].value;
+            later.erase(later.begin(), later.begin() + static_cast<long>(n) + 1);
+            break;
+        }
+        if (later.empty())
+            device->pending.erase(i);
+    }
+    noted[cpu].clear();
+}
+
+} // namespace
+
+namespace pcache::selftest
+{
+
+std::mutex &power_lock()
+{
+    static std::mutex m;
+    return m;
+}
+
+void set_fence_hook(std::function<void()> hook)
+{
+    std::lock_guard<std::mutex> g(power_lock());
+    hooked = bool(hook);
+    fence_hook = std::move(hook);
+}
+
+void media_reset()
+{
+    set_fence_hook(nullptr);
+    std::lock_guard<std::mutex> g(power_lock());
+    for (auto &n : noted)
+        n.clear();
+    power_devices = 0;
+}
+
+double draw_chance(Rng &rng)
+{
+    static const double chances[] = {0.0, 0.05, 0.5, 0.9, 1.0};
+    return chances[rng() % 5];
+}
+
+MediaDevice::MediaDevice(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+MediaDevice::~MediaDevice() = default;
+
+u64 MediaDevice::bytes() const
+{
+    return impl_->store->bytes();
+}
+
+pc_media *MediaDevice::open(pc_table *table)
+{
+    ++impl_->handles;
+    hold_table(table, 1);
+    return new pc_media{impl_.get(), table};
+}
+
+void MediaDevice::read(u64 offset, void *to, usize n) const
+{
+    if (offset > bytes() || n > bytes() - offset)
+        broken("MediaDevice::read past the end");
+    memcpy(to, impl_->store->base() + offset, n);
+}
+
+// Durable at once, and cures poison.
+static void write_through(MediaDevice::Impl &d, u64 offset, const void *from, usize n)
+{
+    if (offset > d.store->bytes() || n > d.store->bytes() - offset)
+        broken("a write past the end of a media device");
+    std::scoped_lock g(power_lock(), d.poison_lock);
+    memcpy(d.store->base() + offset, from, n);
+    if (n == 0)
+        return;
+    for (u64 u = offset / unit_bytes; u <= (offset + n - 1) / unit_bytes; ++u)
+        d.pending.erase(u);
+    d.poisoned.erase(d.poisoned.lower_bound(offset / line_bytes),
+                     d.poisoned.upper_bound((offset + n - 1) / line_bytes));
+    d.any_poison = !d.poisoned.empty();
+}
+
+void MediaDevice::write(u64 offset, const void *from, usize n)
+{
+    write_through(*impl_, offset, from, n);
+}
+
+Image MediaDevice::image() const
+{
+    return impl_->store->image();
+}
+
+void MediaDevice::load(const Image &image)
+{
+    std::lock_guard<std::mutex> g(power_lock());
+    impl_->pending.clear();
+    impl_->store->load(image);
+}
+
+bool MediaDevice::load_file(const std::string &file)
+{
+    return impl_->store->load_file(file);
+}
+
+void MediaDevice::set_scattered(bool on)
+{
+    impl_->scattered = on;
+}
+
+void MediaDevice::poison(u64 offset, u64 n)
+{
+    std::lock_guard<std::shared_mutex> g(impl_->poison_lock);
+    for (u64 line = offset / line_bytes; n && line <= (offset + n - 1) / line_bytes; ++line)
+        impl_->poisoned.insert(line);
+    impl_->any_poison = !impl_->poisoned.empty();
+}
+
+void MediaDevice::cure()
+{
+    std::lock_guard<std::shared_mutex> g(impl_->poison_lock);
+    impl_->poisoned.clear();
+    impl_->any_poison = false;
+}
+
+void MediaDevice::set_power_model(bool on)
+{
+    std::lock_guard<std::mutex> g(power_lock());
+    if (impl_->power.exchange(on) != on)
+        power_devices += on ? 1 : -1;
+    impl_->pending.clear();
+}
+
+u64 MediaDevice::pending_units() const
+{
+    std::lock_guard<std::mutex> g(power_lock());
+    return impl_->pending.size();
+}
+
+Image cut_locked(const MediaDevice::Impl &d, const std::function<bool(u64, unsigned)> &arrived)
+{
+    Image image = d.store->image();
+    // In the order of addresses, so that one seed gives one image.
+    std::vector<u64> units;
+    for (auto &p : d.pending)
+        units.push_back(p.first);
+    std::sort(units.begin(), units.end());
+    for (u64 u : units) {
+        const MediaDevice::Impl::Unit &unit = d.pending.at(u);
+        u64 value = unit.durable, at = u * unit_bytes;
+        for (unsigned n = 0; n < unit.later.size(); ++n)
+            if (arrived(at, n))
+                value = unit.later[n].value;
+        memcpy(image.data() + at, &value, std::min(unit_bytes, image.size() - at));
+    }
+    return image;
+}
+
+Image MediaDevice::cut(const std::function<bool(u64, unsigned)> &arrived) const
+{
+    std::lock_guard<std::mutex> g(power_lock());
+    return cut_locked(*impl_, arrived);
+}
+
+Image MediaDevice::cut(Rng &rng) const
+{
+    std::bernoulli_distribution coin(draw_chance(rng));
+    return cut([&](u64, unsigned) { return coin(rng); });
+}
+
+void MediaDevice::panic()
+{
+    std::lock_guard<std::mutex> g(power_lock());
+    for (auto &p : impl_->pending)
+        for (Impl::Version &v : p.second.later)
+            v.cpu = -1;
+}
+
+} // namespace pcache::selftest
+
+// ---- platform.h
+// ------------------------------------------------------------------------------------
+
+extern "C" {
+
+u64 pc_media_bytes(const pc_media *m) noexcept
+{
+    return m->device->store->bytes();
+}
+
+u8 *pc_media_map(pc_media *m, u64 offset, u64 length) noexcept
+{
+    sched::assert_may_sleep("pc_media_map");
+    u64 size = m->device->store->bytes();
+    if (length == 0 || offset > size || length > size - offset) {
+        pc_log(nullptr, PC_ERR, "media: no bytes [%llu, %llu) to map", offset, offset + length);
+        return nullptr;
+    }
+    std::lock_guard<std::shared_mutex> g(mappings_lock);
+    bool own = m->device->scattered;
+    u8 *at = own ? map_guarded(m->device->store->fd(), offset, length)
+                 : m->device->store->base() + offset;
+    if (at)
+        mappings().emplace(at, Mapping{length, offset, m->device, m, own});
+    return at;
+}
+
+void pc_media_close(pc_media *m) noexcept
+{
+    sched::assert_may_sleep("pc_media_close");
+    if (!m)
+        return;
+    {
+        std::lock_guard<std::shared_mutex> g(mappings_lock);
+        for (auto i = mappings().begin(); i != mappings().end();) {
+            if (i->second.handle != m) {
+                ++i;
+                continue;
+            }
+            if (i->second.own)
+                unmap_guarded(const_cast<u8 *>(i->first), i->second.bytes);
+            i = mappings().erase(i);
+        }
+    }
+    --m->device->handles;
+    hold_table(m->table, -1);
+    delete m;
+}
+
+void pc_media_exchange(pc_media *a, pc_media *b) noexcept
+{
+    if (a->device != b->device)
+        broken("handles of two devices exchanged");
+    std::swap(a->table, b->table);
+}
+
+int pc_media_rewrite_page(pc_media *m, u64 offset, const void *page) noexcept
+{
+    constexpr u64 page_bytes = 4096;
+    if (offset % page_bytes)
+        broken("pc_media_rewrite_page of a place that is no page");
+    write_through(*m->device, offset, page, page_bytes);
+    return 0;
+}
+
+void pc_media_identify(const pc_media *m, pc_media_identity *id) noexcept
+{
+    *id = {m->device, 0, m->device->store->bytes()};
+}
+
+void pc_media_store(u8 *to, const void *from, usize bytes) noexcept
+{
+    store(to, bytes, [=] { memcpy(to, from, bytes); });
+}
+
+void pc_media_zero(u8 *to, usize bytes) noexcept
+{
+    store(to, bytes, [=] { memset(to, 0, bytes); });
+}
+
+void pc_media_from_bio(u8 *to, pc_bio *bio, u32 bio_offset, u32 bytes) noexcept
+{
+    const u8 *from = bio_bytes(bio, bio_offset, bytes);
+    store(to, bytes, [=] { memcpy(to, from, bytes); });
+}
+
+void pc_media_flush(const u8 *at, usize bytes) noexcept
+{
+    sched::assert_pinned("pc_media_flush");
+    Place p = find(at, bytes);
+    if (p.device->power.load(std::memory_order_relaxed))
+        noted_change(p, bytes, true, [] {});
+}
+
+void pc_media_fence() noexcept
+{
+    sched::assert_pinned("pc_media_fence");
+    if (!power_devices.load(std::memory_order_relaxed) && !hooked.load(std::memory_order_relaxed))
+        return;
+    std::function<void()> hook;
+    {
+        std::lock_guard<std::mutex> g(power_lock());
+        hook = fence_hook;
+    }
+    if (hook)
+        hook();
+    fence(sched::fence_cpu());
+}
+
+int pc_media_load(void *to, const u8 *from, usize bytes) noexcept
+{
+    if (bytes == 0)
+        return 0;
+    Place p = find(from, bytes);
+    if (is_poisoned(*p.device, p.offset, bytes)) {
+        memset(to, 0xEE, bytes); // undefined for the caller
+        return -5;
+    }
+    memcpy(to, from, bytes);
+    return 0;
+}
+
+int pc_media_to_bio(pc_bio *bio, u32 bio_offset, const u8 *from, u32 bytes) noexcept
+{
+    return pc_media_load(bio_bytes(bio, bio_offset, bytes), from, bytes);
+}
+}

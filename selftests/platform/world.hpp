@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: GPL-2.0
+// selftests/platform/world.hpp - what a test sees of the user-space platform: the devices, tables
+// and requests that the engine meets through platform.h, and the means to make them fail.
+//
+// Test-facing only: the engine knows nothing of it. One World exists at a time; everything that a
+// test adds lives until the World dies, after the engine has closed its handles. A device is the
+// thing that survives a power cut; pc_media and pc_backing are handles to it, as many as are
+// opened. How threads, time and waiting come about is not visible here, so that a platform with
+// simulated time can stand behind the same header.
+//
+// Locking: every member may be called from any thread, unless its comment says otherwise.
+#pragma once
+#include <condition_variable>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <random>
+#include <string>
+#include <string_view>
+#include <vector>
+#include "dm-pcache/platform.h"
+
+namespace pcache::selftest
+{
+
+using Image = std::vector<u8>; // the bytes of a device
+using Rng = std::mt19937_64;
+
+// ---- the cache device ---------------------------------------------------------------------------
+
+// Memory behind a file descriptor (sparse: only what was written takes space), so that it can be
+// mapped several times. Mappings are surrounded by pages that trap.
+//
+// Power model (off unless asked for): a store is pending until a fence of the CPU that made it. At
+// a cut every 8-byte unit holds what was fenced last, or what any later store put there.
+class MediaDevice
+{
+public:
+    // New handle; the one who gets it closes it by pc_media_close.
+    pc_media *open(pc_table *table = nullptr);
+    u64 bytes() const;
+
+    // Content as the CPU sees it now. Not for use while the engine stores.
+    void read(u64 offset, void *to, usize bytes) const;
+    // Puts bytes there behind the engine's back; durable at once, and they cure poison.
+    void write(u64 offset, const void *from, usize bytes);
+    Image image() const;
+    void load(const Image &image); // the same size as the device
+    // Copies a file in, holes left out; the device must be at least as large. False: no such file.
+    bool load_file(const std::string &file);
+
+    // Each pc_media_map gives addresses that do not follow those of the one before.
+    void set_scattered(bool on);
+
+    // The lines (64 bytes) that [offset, offset + bytes) touches cannot be read any more. Only
+    // write() cures them; stores of the engine do not.
+    void poison(u64 offset, u64 bytes);
+    void cure();
+
+    void set_power_model(bool on); // what is pending when it goes off, is durable
+    u64 pending_units() const;
+    // What a power cut leaves: `arrived(offset, nth)` says for each pending store (in order; offset
+    // of its 8-byte unit; nth of this unit) whether it reached the media. The device is left as it
+    // is.
+    Image cut(const std::function<bool(u64 offset, unsigned nth)> &arrived) const;
+    Image cut(Rng &rng)
+        const; // each with one chance, which is itself drawn: none, few, half, most or all
+    // A panic or kexec: no fence of the former life makes anything durable now. What is pending
+    // stays readable, and goes at the next cut unless it is flushed and fenced.
+    void panic();
+
+    struct Impl;
+    explicit MediaDevice(std::unique_ptr<Impl> impl);
+    ~MediaDevice();
+    Impl &impl() const { return *impl_; }
+
+private:
+    std::unique_ptr<Impl> impl_;
+};
+
+// ---- the backing device
+// ----------------------------------------------------------------------------
+
+enum class Op { read, write, flush };
+
+// Memory. Writes are carried out, and completed, later and by somebody else.
+//
+// Write cache model (off unless asked for): a write is unflushed until a flush that was sent after
+// its completion has ended. At a cut each 512-byte sector holds what was flushed last or what any
+// later write, completed or in flight, put there.
+class BackingDevice
+{
+public:
+    pc_backing *open(pc_table *table = nullptr); // new handle, closed by pc_backing_close
+    u64 bytes() const;
+    void read(u64 offset, void *to, usize bytes) const; // no count, no failure
+    void write(u64 offset, const void *from, usize bytes);
+    Image image() const;
+    void load(const Image &image);
+    bool load_file(const std::string &file);
+
+    // The n-th operation of this kind from now on (1: the next) and the times - 1 behind it fail.
+    void fail(Op op, u64 n, int error = -5, u64 times = 1);
+    // Every operation from now on takes that long (0: as fast as it goes).
+    void set_delay_ns(Op op, u64 ns);
+    // Called before each operation, in its context; not 0: it fails with that. Replaces the former
+    // one.
+    void set_hook(std::function<int(Op op, u64 offset, u64 bytes)> hook);
+    // pc_wio_add takes no more than that per write (multiple of 512).
+    void set_write_capacity(u32 bytes);
+    // Writes are held back, neither carried out nor completed, until it is set to false.
+    void hold_writes(bool on);
+
+    struct Counters {
+        u64 reads, writes, flushes; // begun, failed ones included
+        u64 read_bytes, written_bytes;
+        u64 writes_in_flight;
+    };
+    Counters counters() const;
+
+    void set_write_cache(bool on); // what is unflushed when it goes off, is durable
+    struct Write {
+        u64 id; // in the order of submission
+        u64 offset;
+        u32 bytes;
+        bool completed;
+    };
+    std::vector<Write> unflushed() const; // those in flight included
+    // As for MediaDevice::cut; `sector` counts from the first of the write.
+    Image cut(const std::function<bool(const Write &w, u32 sector)> &arrived) const;
+    Image cut(Rng &rng) const;
+
+    struct Impl;
+    explicit BackingDevice(std::unique_ptr<Impl> impl);
+    ~BackingDevice();
+    Impl &impl() const { return *impl_; }
+
+private:
+    std::unique_ptr<Impl> impl_;
+};
+
+// ---- requests
+// --------------------------------------------------------------------------------------
+
+// A request with its buffer. Must have ended before it is destroyed, if it was given to the engine.
+class Bio
+{
+public:
+    explicit Bio(u32 bytes);      // zeros
+    explicit Bio(Image contents); // for a write
+    ~Bio();
+    Bio(const Bio &) = delete;
+    Bio &operator=(const Bio &) = delete;
+
+    pc_bio *raw() { return bio_.get(); }
+    void *request(); // the per-bio data, 64 bytes, aligned to 16; holds garbage at first
+    u8 *data();
+    u32 size() const;       // less what pc_bio_accept has cut off
+    bool cut_short() const; // pc_bio_accept was called
+    bool ended() const;
+    int wait(); // until it has ended; its error (0, -errno, PC_END_REQUEUE)
+    // Called in the context of pc_bio_end. Set before the bio is given away.
+    void on_end(std::function<void(int error)> f);
+
+private:
+    std::unique_ptr<pc_bio, void (*)(pc_bio *)> bio_;
+};
+
+// ---- memory
+// ----------------------------------------------------------------------------------------
+
+struct Memory {
+    static void fail(u64 n, u64 times = 1); // the n-th allocation from now on (1: the next)
+    static void fail_nowait(bool on);       // every PC_NOWAIT allocation
+    static u64 allocations();               // made since the World began, failed ones included
+    static u64 live();                      // blocks not yet freed
+    static u64 live_bytes();
+};
+
+// ---- context
+// ---------------------------------------------------------------------------------------
+
+// While it lives, whatever may sleep aborts in this thread: for pc_target_map and for interrupts.
+class MustNotSleep
+{
+public:
+    MustNotSleep();
+    ~MustNotSleep();
+    MustNotSleep(const MustNotSleep &) = delete;
+    MustNotSleep &operator=(const MustNotSleep &) = delete;
+};
+
+// While it lives, this thread runs on that CPU. Not while pinned.
+class OnCpu
+{
+    int before_;
+
+public:
+    explicit OnCpu(u32 cpu);
+    ~OnCpu();
+    OnCpu(const OnCpu &) = delete;
+    OnCpu &operator=(const OnCpu &) = delete;
+};
+
+// ---- the world
+// ---------------------------------------------------------------------------------------
+
+struct LogLine {
+    pc_level level;
+    std::string device; // "" without a host
+    std::string text;
+};
+
+// What one power cut leaves of the devices, in the order in which they were added.
+struct Cut {
+    std::vector<Image> media, backings;
+};
+
+class World
+{
+public:
+    World();
+    ~World();
+    World(const World &) = delete;
+    World &operator=(const World &) = delete;
+
+    // `path` is the name that pc_media_open and pc_backing_open find it by. Zeros at first.
+    MediaDevice &add_media(const std::string &path, u64 bytes);
+    MediaDevice &add_media(const std::string &path, const Image &contents);
+    // Works on the file itself: what is stored is found there afterwards. Aborts if it is not
+    // there.
+    MediaDevice &add_media_file(const std::string &path, const std::string &file);
+    BackingDevice &add_backing(const std::string &path, u64 bytes);
+    BackingDevice &add_backing(const std::string &path, const Image &contents);
+    BackingDevice &add_backing_file(const std::string &path, const std::string &file);
+    // The next pc_media_open or pc_backing_open of that path fails so.
+    void refuse_open(const std::string &path, int error, const char *sentence);
+
+    // A table line of the mapped device `device`; tables of one device have one owner.
+    pc_table *add_table(const std::string &device = "pcache", bool read_only = false);
+
+    // As dtr leaves it: no handle belongs to it any more, else it is a violation.
+    void drop_table(pc_table *t);
+
+    void set_cpus(u32 n); // 1 to 64, default 8; before the engine starts
+
+    // One instant for all devices.
+    Cut cut(Rng &rng);
+    // Called before each fence, with stores of this CPU pending; for a cut at every point of a
+    // procedure. It may call cut(), and nothing that stores. Null: none.
+    void set_fence_hook(std::function<void()> hook);
+
+    std::vector<LogLine> log() const;
+    bool said(std::string_view part) const; // some log line contains it
+    void clear_log();
+    u64 events(const std::string &device = "pcache") const; // pc_raise_event of attached hosts
+    bool wait_for_events(u64 n, u64 timeout_ns, const std::string &device = "pcache") const;
+
+    // Breaches of rules that are no crash: two writes in flight to one sector, stores to poisoned
+    // lines, a bio ended twice and the like. One line each.
+    std::vector<std::string> violations() const;
+    // What is still open or allocated, in words; "" when nothing is.
+    std::string leaks() const;
+};
+
+} // namespace pcache::selftest
