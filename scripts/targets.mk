@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 #
-# targets.mk - the targets that run guests; included by the top Makefile.
+# targets.mk - the targets that test and run guests; included by the top Makefile.
 
-.PHONY: demo check check-long guest-shell guest-tools kernels deps
+.PHONY: unit demo check check-long guest-shell guest-tools kernels deps
 
 GUEST_TOOLS := pattern journal
 
@@ -11,6 +11,9 @@ build/guest/tools/%: selftests/vm/tools/%.c
 	gcc -std=gnu11 -O2 -Wall -Wextra -Werror -static -o $@ $<
 
 guest-tools: $(GUEST_TOOLS:%=build/guest/tools/%)
+
+unit:
+	+$(MAKE) -C selftests unit
 
 deps:
 	scripts/install-deps

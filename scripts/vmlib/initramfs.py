@@ -27,11 +27,11 @@ TOOLS = {
 KMOD_NAMES = ("modprobe", "insmod", "rmmod", "modinfo", "lsmod", "depmod")
 
 # Loaded at boot; a kernel that has one of them built in, or not at all, does without.
-BOOT_MODULES = ["virtio_pci", "virtio_blk", "virtio_console", "nfit", "nd_pmem", "nd_e820", "dm_mod",
+BOOT_MODULES = ["virtio_pci", "virtio_blk", "virtio_console", "nfit", "nd_pmem", "nd_e820", "virtio_pmem", "dm_mod",
                 "ext4", "libcrc32c", "crc32c_generic", "crc32c_intel"]
 # There for tests that ask for them.
 SPARE_MODULES = ["dm_flakey", "dm_writecache", "dm_delay", "dm_snapshot", "dm_log_writes", "dm_crypt",
-                 "brd", "null_blk", "scsi_debug", "loop", "virtio_scsi", "virtio_pmem"]
+                 "brd", "null_blk", "scsi_debug", "loop", "virtio_scsi"]
 
 
 class GuestError(Exception):

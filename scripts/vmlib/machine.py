@@ -63,7 +63,7 @@ class Memory:
         if self.kind == "memmap":
             # All above 4 GiB is the pmem; what QEMU keeps below stays clear of it and of the initrd.
             low = min(ram, 3 << 30)
-            return (["-machine", f"pc,max-ram-below-4g={low}", "-m", f"{(low + self.size) >> 20}M"],
+            return (["-machine", f"pc,max-ram-below-4g={low}", "-m", f"{(low + self.size) >> 20}M,slots=2,maxmem={(low + self.size + (4 << 30)) >> 20}M"],
                     [f"memmap={self.size >> 20}M!4G"])
         if self.kind == "nvdimm":
             return (["-machine", "pc,nvdimm=on", "-m", f"{ram >> 20}M,slots=2,maxmem={(ram + self.size + (1 << 30)) >> 20}M",
@@ -115,9 +115,10 @@ class Disk:
 class Machine:
     """One configured guest; boot() may be called again and again over the same files."""
 
-    def __init__(self, kernel, memory, disks, folder, cpus, ram, icount, append, journal):
+    def __init__(self, kernel, memory, disks, folder, cpus, ram, icount, append, journal, virtio_pmem=0):
         self.kernel, self.memory, self.disks, self.folder = kernel, memory, disks, folder
         self.cpus, self.ram, self.icount, self.append, self.journal = cpus, ram, icount, append, journal
+        self.virtio_pmem = virtio_pmem
 
     def command(self, initrd, shell=False):
         args, words = self.memory.arguments(self.ram)
@@ -129,6 +130,9 @@ class Machine:
             cmd += ["-accel", "tcg,thread=multi", "-smp", str(self.cpus)]
         for disk in self.disks:
             cmd += disk.arguments()
+        if self.virtio_pmem:  # asynchronous: its stores need a flush by the host
+            cmd += ["-object", f"memory-backend-ram,id=vp,size={self.virtio_pmem}",
+                    "-device", "virtio-pmem-pci,memdev=vp,id=vp1"]
         if shell:
             cmd += ["-serial", "mon:stdio"]
         else:
