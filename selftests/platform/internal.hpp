@@ -12,7 +12,7 @@
 #include <map>
 #include <set>
 #include <shared_mutex>
-#include <unordered_map>
+#include "selftests/platform/power.hpp"
 #include "selftests/platform/world.hpp"
 #include "selftests/platform/pc_abi.h"
 
@@ -61,7 +61,7 @@ public:
     int fd() const { return fd_; }
     void load(const Image &image);
     bool load_file(const std::string &file);
-    Image image() const { return Image(base_, base_ + bytes_); }
+    Image image() const; // reads no hole, which would give it memory
 };
 
 // An address range of a Store between two pages that trap.
@@ -73,7 +73,7 @@ void hold_table(pc_table *t, int by);
 
 // ---- media ----
 struct MediaDevice::Impl {
-    explicit Impl(std::unique_ptr<Store> s) : store(std::move(s)) {}
+    explicit Impl(std::unique_ptr<Store> s) : store(std::move(s)), pending(store->base()) {}
     std::unique_ptr<Store> store;
     std::atomic<bool> scattered{false};
     std::atomic<u64> handles{0};
@@ -82,17 +82,8 @@ struct MediaDevice::Impl {
     std::set<u64> poisoned; // line numbers
     std::atomic<bool> any_poison{false};
 
-    // The power model. Guarded by power_lock() of all media together.
-    struct Version {
-        u64 value;
-        int cpu; // whose fence makes it durable; -1: nobody's
-    };
-    struct Unit {
-        u64 durable;
-        std::vector<Version> later;
-    };
     std::atomic<bool> power{false};
-    std::unordered_map<u64, Unit> pending; // by unit number
+    Power pending; // guarded by power_lock()
 };
 std::mutex &power_lock();
 Image cut_locked(const MediaDevice::Impl &d, const std::function<bool(u64, unsigned)> &arrived);

@@ -18,7 +18,7 @@ struct pc_media {
 namespace
 {
 
-constexpr u64 line_bytes = 64, unit_bytes = 8;
+constexpr u64 line_bytes = 64;
 
 struct Mapping {
     u64 bytes;
@@ -64,35 +64,29 @@ bool is_poisoned(MediaDevice::Impl &d, u64 offset, u64 bytes)
 
 // ---- the power model ----
 
-// Units with a version that a fence of this CPU makes durable. Guarded by power_lock().
+// Pages with stores that a fence of this CPU makes durable. Guarded by power_lock().
 std::vector<std::pair<MediaDevice::Impl *, u64>> noted[64];
 std::atomic<u64> power_devices{0};
 std::function<void()> fence_hook;
 std::atomic<bool> hooked{false};
 
-u64 unit_value(const MediaDevice::Impl &d, u64 unit)
-{
-    u64 v = 0, at = unit * unit_bytes;
-    memcpy(&v, d.store->base() + at, std::min(unit_bytes, d.store->bytes() - at));
-    return v;
-}
-
+// A change of these bytes by this CPU, noted page by page; or, with only_pending, a flush of them.
 template <class Change>
-void noted_change(Place p, usize bytes, bool must_be_pending, Change change)
+void noted_change(Place p, usize bytes, bool only_pending, Change change)
 {
+    constexpr u64 page = Power::page_bytes;
     std::lock_guard<std::mutex> g(power_lock());
     u32 cpu = sched::fence_cpu();
-    u64 first = p.offset / unit_bytes, end = (p.offset + bytes + unit_bytes - 1) / unit_bytes;
-    if (!must_be_pending)
-        for (u64 u = first; u < end; ++u)
-            p.device->pending.try_emplace(u, MediaDevice::Impl::Unit{unit_value(*p.device, u), {}});
+    Power &power = p.device->pending;
+    u64 end = p.offset + bytes;
+    if (!only_pending)
+        for (u64 at = p.offset; at < end; at = (at / page + 1) * page)
+            power.before(at);
     change();
-    for (u64 u = first; u < end; ++u) {
-        auto i = p.device->pending.find(u);
-        if (i == p.device->pending.end())
-            continue; // a flush of what is durable
-        i->second.later.push_back({unit_value(*p.device, u), static_cast<int>(cpu)});
-        noted[cpu].push_back({p.device, u});
+    for (u64 at = p.offset, next; at < end; at = next) {
+        next = std::min(end, (at / page + 1) * page);
+        power.after(at, next - at, static_cast<int>(cpu), only_pending);
+        noted[cpu].push_back({p.device, at / page});
     }
 }
 
@@ -114,21 +108,8 @@ void store(u8 *to, usize bytes, Copy copy)
 void fence(u32 cpu)
 {
     std::lock_guard<std::mutex> g(power_lock());
-    for (auto &[device, unit] : noted[cpu]) {
-        auto i = device->pending.find(unit);
-        if (i == device->pending.end())
-            continue;
-        auto &later = i->second.later;
-        for (usize n = later.size(); n-- > 0;) {
-            if (later[n].cpu != static_cast<int>(cpu))
-                continue;
-            i->second.durable = later[n].value;
-            later.erase(later.begin(), later.begin() + static_cast<long>(n) + 1);
-            break;
-        }
-        if (later.empty())
-            device->pending.erase(i);
-    }
+    for (auto &[device, page] : noted[cpu])
+        device->pending.fence(page, static_cast<int>(cpu));
     noted[cpu].clear();
 }
 
@@ -196,8 +177,7 @@ static void write_through(MediaDevice::Impl &d, u64 offset, const void *from, us
     memcpy(d.store->base() + offset, from, n);
     if (n == 0)
         return;
-    for (u64 u = offset / unit_bytes; u <= (offset + n - 1) / unit_bytes; ++u)
-        d.pending.erase(u);
+    d.pending.settle(offset, n);
     d.poisoned.erase(d.poisoned.lower_bound(offset / line_bytes),
                      d.poisoned.upper_bound((offset + n - 1) / line_bytes));
     d.any_poison = !d.poisoned.empty();
@@ -256,25 +236,13 @@ void MediaDevice::set_power_model(bool on)
 u64 MediaDevice::pending_units() const
 {
     std::lock_guard<std::mutex> g(power_lock());
-    return impl_->pending.size();
+    return impl_->pending.pending_units();
 }
 
 Image cut_locked(const MediaDevice::Impl &d, const std::function<bool(u64, unsigned)> &arrived)
 {
     Image image = d.store->image();
-    // In the order of addresses, so that one seed gives one image.
-    std::vector<u64> units;
-    for (auto &p : d.pending)
-        units.push_back(p.first);
-    std::sort(units.begin(), units.end());
-    for (u64 u : units) {
-        const MediaDevice::Impl::Unit &unit = d.pending.at(u);
-        u64 value = unit.durable, at = u * unit_bytes;
-        for (unsigned n = 0; n < unit.later.size(); ++n)
-            if (arrived(at, n))
-                value = unit.later[n].value;
-        memcpy(image.data() + at, &value, std::min(unit_bytes, image.size() - at));
-    }
+    d.pending.cut(image, arrived);
     return image;
 }
 
@@ -293,9 +261,7 @@ Image MediaDevice::cut(Rng &rng) const
 void MediaDevice::panic()
 {
     std::lock_guard<std::mutex> g(power_lock());
-    for (auto &p : impl_->pending)
-        for (Impl::Version &v : p.second.later)
-            v.cpu = -1;
+    impl_->pending.orphan();
 }
 
 } // namespace pcache::selftest

@@ -89,6 +89,20 @@ Store::~Store()
     close(fd_);
 }
 
+Image Store::image() const
+{
+    Image image(bytes_);
+    off_t end = static_cast<off_t>(bytes_);
+    for (off_t at = 0; at < end;) {
+        off_t data = lseek(fd_, at, SEEK_DATA);
+        if (data < 0)
+            break; // ENXIO: only a hole is left
+        at = lseek(fd_, data, SEEK_HOLE);
+        memcpy(image.data() + data, base_ + data, static_cast<usize>(at - data));
+    }
+    return image;
+}
+
 void Store::load(const Image &image)
 {
     if (image.size() != bytes_)
