@@ -23,7 +23,7 @@ ok "a write completes while the backing device stands still" \
 	timeout 20 dd if=/dev/zero of=$DEV bs=64k count=1 seek=64 oflag=direct conv=notrunc status=none
 must write_pattern part $DEV $(((1 << 20) + 4608)) 1536
 ok "a hit is served while the backing device stands still" reads_pattern part $DEV $(((1 << 20) + 4608)) 1536
-ok "a FLUSH completes while the backing device stands still" timeout 20 dd if=/dev/zero of=$DEV bs=512 count=1 seek=70000 conv=notrunc,fsync oflag=direct status=none
+ok "a FLUSH completes while the backing device stands still" timeout 20 dd if=/dev/zero of=$DEV bs=512 count=8 seek=70000 conv=notrunc,fsync oflag=direct status=none
 head_before=$(status_field 7)
 must write_pattern staged $DEV $((2 << 20)) 512
 moved() { [ "$(status_field 7)" != "$head_before" ]; }
@@ -89,7 +89,7 @@ ok "a cache whose backing device stands still fills up" wait_until 60 stuck
 dmsetup status pcache | sed 's/^/# /'
 ok "writers wait then" kill -0 $fill
 ok "reads are served by a full cache" reads_pattern removed $DEV $((300 << 20)) 65536
-sync_device() { timeout 20 fsync $DEV; }
+sync_device() { timeout 20 sync $DEV; }
 ok "a FLUSH of a full cache completes" sync_device
 must start_backing
 filled() { wait $fill || { tail -n 20 /tmp/fill.out; return 1; }; }
