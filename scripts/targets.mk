@@ -2,7 +2,7 @@
 #
 # targets.mk - the targets that test and run guests; included by the top Makefile.
 
-.PHONY: unit demo check check-long guest-shell guest-tools kernels deps
+.PHONY: demo check check-long guest-shell guest-tools kernels deps
 
 GUEST_TOOLS := pattern journal
 
@@ -11,9 +11,6 @@ build/guest/tools/%: selftests/vm/tools/%.c
 	gcc -std=gnu11 -O2 -Wall -Wextra -Werror -static -o $@ $<
 
 guest-tools: $(GUEST_TOOLS:%=build/guest/tools/%)
-
-unit:
-	+$(MAKE) -C selftests unit
 
 deps:
 	scripts/install-deps
