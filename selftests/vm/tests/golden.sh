@@ -3,8 +3,10 @@
 # golden.sh - caches made by the mainline driver read as they must. Run by selftests/vm/host/golden.
 #
 # GOLDEN names the sets, each SET=EXPECTED; their images are disks c.SET, b.SET and e.EXPECTED.
-# guest: --memory memmap:512M --cpus 1 --timeout 180
+# guest: --memory memmap:700M --cpus 1 --timeout 180
 . /test/lib.sh
+
+drained() { [ "$(status_field 7)" = "$(status_field 8)" ]; }
 
 for pair in $GOLDEN; do
 	set=${pair%=*}
@@ -15,6 +17,8 @@ for pair in $GOLDEN; do
 	ok "$set: the mainline driver's cache opens" open_cache
 	dmesg | grep -Eo 'recovered [0-9]+ keys.*' | tail -n 1 | sed "s/^/# $set: /"
 	ok "$set: it reads as its expected image, byte for byte" same $DEV "$expected"
+	ok "$set: it is written back when idle" wait_until 60 drained
+	ok "$set: the backing device alone is then the expected image" same "$BACKING" "$expected"
 	must write_pattern "$set" $DEV $((1 << 20)) 65536
 	ok "$set: it takes writes" reads_pattern "$set" $DEV $((1 << 20)) 65536
 	must dd if="$expected" of=$DEV bs=64k skip=16 seek=16 count=1 oflag=direct conv=notrunc status=none
