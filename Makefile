@@ -49,4 +49,4 @@ unit unit-build:
 
 -include scripts/targets.mk
 
-.PHONY: all modules modules_install modules-all clean compile_commands.json unit unit-build
+.PHONY: all modules modules_install modules-all clean compile_commands.json unit unit-build demo check check-long

@@ -16,7 +16,10 @@ extern "C" void rt_assert_failed(const char *file, int line, const char *expr) n
 #if __STDC_HOSTED__
 #include <new>
 #else
-inline void *operator new(usize, void *p) noexcept { return p; }
+inline void *operator new(usize, void *p) noexcept
+{
+    return p;
+}
 inline void operator delete(void *, void *) noexcept {}
 #endif
 

@@ -19,7 +19,7 @@ using s32 = int;
 using s64 = long long;
 using usize = decltype(sizeof(0));
 #else
-#include <linux/types.h>
+/* A kernel shim, which has included <linux/types.h>: this folder knows no kernel header. */
 typedef size_t usize;
 #endif
 

@@ -22,12 +22,12 @@ extern "C" {
 #endif
 #define PC_PRINTF(a, b) __attribute__((format(printf, a, b)))
 
-struct pc_host;     /* one active cache as its administrator sees it: log prefix and events */
-struct pc_table;    /* one device-mapper table line while it exists (struct dm_target) */
-struct pc_media;    /* the mapped cache device */
-struct pc_backing;  /* the backing device */
-struct pc_bio;      /* a request of the upper layer (struct bio) */
-struct pc_wio;      /* a write of media bytes to the backing device, being built or in flight */
+struct pc_host;    /* one active cache as its administrator sees it: log prefix and events */
+struct pc_table;   /* one device-mapper table line while it exists (struct dm_target) */
+struct pc_media;   /* the mapped cache device */
+struct pc_backing; /* the backing device */
+struct pc_bio;     /* a request of the upper layer (struct bio) */
+struct pc_wio;     /* a write of media bytes to the backing device, being built or in flight */
 
 /* ---- log and events -------------------------------------------------------------------- */
 enum pc_level { PC_ERR, PC_WARN, PC_INFO };
@@ -73,7 +73,8 @@ void pc_work_init(struct pc_work *w, struct pc_queue *q, pc_work_function f,
                   void *context) PC_NOEXCEPT;
 void pc_work_kick(struct pc_work *w) PC_NOEXCEPT; /* as soon as possible, also if a delay was set */
 void pc_work_kick_after(struct pc_work *w, u64 ns) PC_NOEXCEPT; /* no effect if already pending */
-/* Cancels, waits until it has ended; may sleep. A kick meanwhile may get lost: stop kickers first. */
+/* Cancels, waits until it has ended; may sleep. A kick meanwhile may get lost: stop kickers first.
+ */
 void pc_work_stop(struct pc_work *w) PC_NOEXCEPT;
 struct pc_event;
 typedef int (*pc_condition)(void *context);
@@ -102,18 +103,21 @@ u64 pc_media_bytes(const struct pc_media *m) PC_NOEXCEPT;
  * line if they cannot be had. Valid until pc_media_close. May sleep.
  */
 u8 *pc_media_map(struct pc_media *m, u64 offset, u64 length) PC_NOEXCEPT;
-/* Copies past the CPU caches, or flushes them behind the copy; durable after the fence of this CPU. */
+/* Copies past the CPU caches, or flushes them behind the copy; durable after the fence of this CPU.
+ */
 void pc_media_store(u8 *to, const void *from, usize bytes) PC_NOEXCEPT;
 void pc_media_zero(u8 *to, usize bytes) PC_NOEXCEPT;
-void pc_media_flush(const u8 *at, usize bytes) PC_NOEXCEPT; /* write CPU cache lines back; then fence */
+void pc_media_flush(const u8 *at,
+                    usize bytes) PC_NOEXCEPT; /* write CPU cache lines back; then fence */
 void pc_media_fence(void) PC_NOEXCEPT;
 /* Machine-check-safe copies out of media: 0, or -EIO when a line is poisoned. */
 int pc_media_load(void *to, const u8 *from, usize bytes) PC_NOEXCEPT;
 int pc_media_to_bio(struct pc_bio *bio, u32 bio_offset, const u8 *from, u32 bytes) PC_NOEXCEPT;
 void pc_media_from_bio(u8 *to, struct pc_bio *bio, u32 bio_offset, u32 bytes) PC_NOEXCEPT;
 /*
- * Writes one page (4096 bytes) of the cache device as a block device and durably: what clears poison.
- * `offset` is a multiple of 4096; the mapping shows the page afterwards. 0 or -errno. May sleep.
+ * Writes one page (4096 bytes) of the cache device as a block device and durably: what clears
+ * poison. `offset` is a multiple of 4096; the mapping shows the page afterwards. 0 or -errno. May
+ * sleep.
  */
 int pc_media_rewrite_page(struct pc_media *m, u64 offset, const void *page) PC_NOEXCEPT;
 void pc_media_close(struct pc_media *m) PC_NOEXCEPT; /* null is fine; may sleep */
@@ -133,10 +137,12 @@ void pc_media_exchange(struct pc_media *a, struct pc_media *b) PC_NOEXCEPT;
 /* ---- the backing device --------------------------------------------------------------------- */
 u64 pc_backing_bytes(const struct pc_backing *b) PC_NOEXCEPT;
 const void *pc_backing_identity(const struct pc_backing *b) PC_NOEXCEPT;
-/* All three in multiples of the device's logical block; `to` from pc_alloc, 512 bytes or more. Sleeps. */
+/* All three in multiples of the device's logical block; `to` from pc_alloc, 512 bytes or more.
+ * Sleeps. */
 int pc_backing_read(struct pc_backing *b, u64 offset, void *to, u32 bytes) PC_NOEXCEPT;
-int pc_backing_flush(struct pc_backing *b) PC_NOEXCEPT;                                 /* sleeps */
-void pc_backing_close(struct pc_backing *b) PC_NOEXCEPT; /* no write in flight; null is fine; sleeps */
+int pc_backing_flush(struct pc_backing *b) PC_NOEXCEPT; /* sleeps */
+void pc_backing_close(struct pc_backing *b)
+    PC_NOEXCEPT; /* no write in flight; null is fine; sleeps */
 void pc_backing_exchange(struct pc_backing *a, struct pc_backing *b) PC_NOEXCEPT; /* as for media */
 /*
  * A write at `offset`: begin, add media bytes in order (each multiple of 512; returns how many were
@@ -151,11 +157,15 @@ struct pc_wio *pc_wio_begin(struct pc_backing *b, u64 offset, pc_wio_done done,
 u32 pc_wio_add(struct pc_wio *w, const u8 *media, u32 bytes) PC_NOEXCEPT;
 void pc_wio_submit(struct pc_wio *w) PC_NOEXCEPT;
 
-/* ---- requests of the upper layer -------------------------------------------------------------- */
-#define PC_END_REQUEUE 1 /* instead of an errno: give it back to device-mapper (noflush suspend) */
+/* ---- requests of the upper layer --------------------------------------------------------------
+ */
+#define PC_END_REQUEUE                                                                             \
+    1 /* instead of an errno: give it back to device-mapper (noflush suspend)                      \
+       */
 void pc_bio_end(struct pc_bio *bio, int error) PC_NOEXCEPT; /* 0, -errno or PC_END_REQUEUE */
 
-/* ---- opening the devices of a table line; called from ctr, may sleep -------------------------- */
+/* ---- opening the devices of a table line; called from ctr, may sleep --------------------------
+ */
 /* On failure *sentence says what is wrong and what would be right; details are in the log. */
 int pc_media_open(struct pc_table *t, const char *path, struct pc_media **out,
                   const char **sentence) PC_NOEXCEPT;
@@ -166,7 +176,8 @@ int pc_table_is_read_only(const struct pc_table *t) PC_NOEXCEPT;
 /* A host speaks for one active cache; attached to the table that is live. */
 struct pc_host *pc_host_create(struct pc_table *t) PC_NOEXCEPT; /* null: no memory */
 void pc_host_attach(struct pc_host *h, struct pc_table *t) PC_NOEXCEPT;
-void pc_host_detach(struct pc_host *h, struct pc_table *t) PC_NOEXCEPT; /* no-op for another table */
+void pc_host_detach(struct pc_host *h,
+                    struct pc_table *t) PC_NOEXCEPT; /* no-op for another table */
 void pc_host_destroy(struct pc_host *h) PC_NOEXCEPT; /* waits for events under way; may sleep */
 
 #ifdef __cplusplus

@@ -49,8 +49,9 @@ rt::Result<u32> Cache::take_backing_crc() noexcept
         crc = format::crc32c(format::crc_seed, buffer, backing_crc_bytes);
         crc = crc ? crc : 1;
     } else {
-        pc_log(host_, PC_WARN, "the first 128 KiB of the backing device cannot be read: whether it "
-                               "was changed behind the cache is not known");
+        pc_log(host_, PC_WARN,
+               "the first 128 KiB of the backing device cannot be read: whether it "
+               "was changed behind the cache is not known");
     }
     pc_free(buffer);
     return crc;
@@ -115,8 +116,10 @@ rt::Error Cache::allocate_parts() noexcept
     queue_ = pc_queue_create("pcache");
     if (!queue_)
         return rt::Error::no_memory;
-    admit_work_.init(queue_, [](void *c) { static_cast<Cache *>(c)->admit_worker(); }, this);
-    reclaim_work_.init(queue_, [](void *c) { static_cast<Cache *>(c)->reclaim_worker(); }, this);
+    admit_work_.init(
+        queue_, [](void *c) { static_cast<Cache *>(c)->admit_worker(); }, this);
+    reclaim_work_.init(
+        queue_, [](void *c) { static_cast<Cache *>(c)->reclaim_worker(); }, this);
 
     Parts &p = *parts_;
     const u32 segments = device_.chain_length();
@@ -125,8 +128,8 @@ rt::Error Cache::allocate_parts() noexcept
     const u32 most = format::data_bytes / log_bytes_per_ticket / 2;
     const u32 tickets = rt::min(rt::max(p.heads.count() * tickets_per_head, min_tickets), most);
     RT_TRY(p.tickets.allocate(tickets));
-    RT_TRY(p.log.allocate(
-        queue_, {[](void *c) noexcept { static_cast<Cache *>(c)->committed(); }, this}));
+    RT_TRY(p.log.allocate(queue_,
+                          {[](void *c) noexcept { static_cast<Cache *>(c)->committed(); }, this}));
     RT_TRY(p.write_back.allocate());
     RT_TRY(p.gc.allocate());
     const u64 pages = u64{segments} * (format::data_bytes / format::page_bytes);
@@ -190,8 +193,8 @@ rt::Error Cache::build(media::Refusal &why) noexcept
         media::Inspection in;
         RT_TRY(inspect(in, why));
         if (in.kind == media::MediaKind::blank) {
-            const u32 flags = format::make_cache_flags(
-                false, true, format::CacheMode::writeback, default_gc_percent);
+            const u32 flags = format::make_cache_flags(false, true, format::CacheMode::writeback,
+                                                       default_gc_percent);
             RT_TRY(activation.format(facts, flags, why));
             pc_log(host_, PC_INFO, "formatted the blank cache device: %u segments",
                    device_.seg_count());
@@ -258,7 +261,10 @@ void Cache::begin_suspend(bool noflush) noexcept
         admit_work_.kick();
 }
 
-void Cache::undo_suspend() noexcept { push_back_.set(0); }
+void Cache::undo_suspend() noexcept
+{
+    push_back_.set(0);
+}
 
 // Waiting writes are served, unless the backing device, which they wait for, fails.
 void Cache::drain_waiting() noexcept
@@ -307,13 +313,14 @@ void Cache::stop_cleanly() noexcept
     if (pc_backing_flush(backing_) != 0) {
         state_.store_release(static_cast<u32>(State::failed));
         pc_raise_event(host_);
-        pc_log(host_, PC_ERR, "not stopped cleanly: the backing device failed a FLUSH; all data is "
-                              "in the cache and will be written back at the next activation");
+        pc_log(host_, PC_ERR,
+               "not stopped cleanly: the backing device failed a FLUSH; all data is "
+               "in the cache and will be written back at the next activation");
         return;
     }
     const rt::Result<u32> crc = take_backing_crc();
-    parts_->metadata.set_clean_stop(parts_->log.next_number_at_stop(),
-                                    parts_->log.durable_head(), crc ? *crc : 0);
+    parts_->metadata.set_clean_stop(parts_->log.next_number_at_stop(), parts_->log.durable_head(),
+                                    crc ? *crc : 0);
 }
 
 rt::Error Cache::resume(media::Refusal &why) noexcept
@@ -338,8 +345,7 @@ rt::Error Cache::set_gc_percent(u32 percent) noexcept
     if (state() != State::running)
         return rt::Error::busy;
     const format::CacheInfo now = parts_->metadata.cache_info();
-    parts_->metadata.set_flags(
-        format::make_cache_flags(now.data_crc(), true, now.mode(), percent));
+    parts_->metadata.set_flags(format::make_cache_flags(now.data_crc(), true, now.mode(), percent));
     cache_flags_.set(parts_->metadata.cache_info().flags);
     gc_percent_.set(percent);
     reclaim_work_.kick();

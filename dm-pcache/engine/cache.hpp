@@ -3,13 +3,13 @@
 // device-mapper device through open, start, quiesce and resume.
 //
 // The way of a write: reserve space and tickets, or wait in order; copy to media, no lock held;
-// fence on the CPU that copied; index entry and staged key in one step under the shard's lock; done.
-// The way of a read: look up under the shard's lock, copy without it, inside an epoch; what is not
-// cached goes to the backing device. Neither sleeps nor changes thread, unless it must wait.
+// fence on the CPU that copied; index entry and staged key in one step under the shard's lock;
+// done. The way of a read: look up under the shard's lock, copy without it, inside an epoch; what
+// is not cached goes to the backing device. Neither sleeps nor changes thread, unless it must wait.
 //
 // Locking: each part has its own, see there. `waiting_lock_` guards the queue of waiting writes.
-// Whoever runs in map() is inside an epoch; quiesce() sets the state and waits for the epoch to end, so
-// that nobody is in map() behind it.
+// Whoever runs in map() is inside an epoch; quiesce() sets the state and waits for the epoch to
+// end, so that nobody is in map() behind it.
 #pragma once
 #include "dm-pcache/engine/gc.hpp"
 #include "dm-pcache/engine/heads.hpp"
@@ -21,7 +21,7 @@ namespace pcache::engine
 {
 
 enum class State : u32 {
-    inactive,  // not activated yet, or activation failed
+    inactive, // not activated yet, or activation failed
     running,
     suspended, // quiesced; the index is kept
     failed     // media cannot be trusted or stored to: all I/O ends with EIO, nothing is stored
@@ -58,9 +58,9 @@ public:
     // Waiting messages end; in a noflush suspend waiting requests are pushed back. Service goes on.
     void begin_suspend(bool noflush) noexcept;
     void undo_suspend() noexcept;
-    // Drains by itself: waiting requests served, staged keys logged, workers stopped, backing device
-    // FLUSHed, clean stop recorded. Nothing touches a device afterwards. If something could not be
-    // drained the state is failed and CLEAN_STOP is not set.
+    // Drains by itself: waiting requests served, staged keys logged, workers stopped, backing
+    // device FLUSHed, clean stop recorded. Nothing touches a device afterwards. If something could
+    // not be drained the state is failed and CLEAN_STOP is not set.
     void quiesce() noexcept;
     // After quiesce(): a new session over the same index.
     rt::Error resume(media::Refusal &why) noexcept;
@@ -71,7 +71,7 @@ public:
     // ---- messages, status; may sleep ------------------------------------------------------------
     // 0..90; durable on return.
     rt::Error set_gc_percent(u32 percent) noexcept;
-    Snapshot snapshot() noexcept; // all zero but the state when inactive
+    Snapshot snapshot() noexcept;                // all zero but the state when inactive
     Uuid uuid() const noexcept { return uuid_; } // as open() found it
     State state() const noexcept { return static_cast<State>(state_.load_acquire()); }
     pc_host *host() const noexcept { return host_; }

@@ -25,8 +25,9 @@ public:
     rt::Error allocate() noexcept { return reader_.allocate(); }
 
     // Passes records until `want_free` segments are or will be free, dirty tail is reached, or
-    // records_per_gc_pass are passed. `moved`: key tail moved, or something was freed. Error::no_device: the log could not
-    // be read or a tail not be stored; the cache must stop. Sleeps.
+    // records_per_gc_pass are passed. `moved`: key tail moved, or something was freed.
+    // Error::no_device: the log could not be read or a tail not be stored; the cache must stop.
+    // Sleeps.
     rt::Error pass(u32 want_free, bool &moved) noexcept;
     PublishedPosition &key_tail() noexcept { return key_tail_; } // for status
 

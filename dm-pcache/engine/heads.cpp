@@ -16,12 +16,14 @@ constexpr u32 page_sectors = format::page_bytes / format::sector_bytes;
 
 Heads::Head::Head() noexcept : lock(head_class) {}
 
-Heads::Heads(Segments &segments, Tickets &tickets) noexcept
-    : segments_(segments), tickets_(tickets)
+Heads::Heads(Segments &segments, Tickets &tickets) noexcept : segments_(segments), tickets_(tickets)
 {
 }
 
-Heads::~Heads() { pc_free(heads_); }
+Heads::~Heads()
+{
+    pc_free(heads_);
+}
 
 u32 Heads::count_for(u32 segments, u32 cpus) noexcept
 {

@@ -35,9 +35,9 @@ public:
     static u32 count_for(u32 segments, u32 cpus) noexcept;
     u32 count() const noexcept { return count_; }
 
-    // Reserves what is left of `r`, on the current CPU's head. False: space or tickets ran out; what
-    // was reserved stays in `r`, and a later call goes on. `key_sectors`: a key covers at most this.
-    // Never sleeps.
+    // Reserves what is left of `r`, on the current CPU's head. False: space or tickets ran out;
+    // what was reserved stays in `r`, and a later call goes on. `key_sectors`: a key covers at most
+    // this. Never sleeps.
     bool reserve(Reservation &r, u32 key_sectors) noexcept;
     // Gives up what `r` holds: its tickets go back and its space is dead.
     // True: a segment was emptied by it.

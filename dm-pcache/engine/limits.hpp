@@ -9,11 +9,12 @@ namespace pcache::engine
 inline constexpr u64 millisecond = 1000000; // in nanoseconds
 inline constexpr u64 second = 1000 * millisecond;
 
-// A shard is a lock, a tree and a list of staged keys. 64, so that one word says which have staged keys.
+// A shard is a lock, a tree and a list of staged keys. 64, so that one word says which have staged
+// keys.
 inline constexpr u32 shard_count = 64;
 
-// The last free segments are the log's: with them FLUSH, removal and suspend of a full cache finish.
-// One of them is zeroed and ready (the spare).
+// The last free segments are the log's: with them FLUSH, removal and suspend of a full cache
+// finish. One of them is zeroed and ready (the spare).
 inline constexpr u32 log_reserve = 2;
 
 // A data head per CPU, but all heads together pin at most an eighth of the cache.
@@ -31,11 +32,11 @@ inline constexpr u32 log_bytes_per_ticket = 64;
 inline constexpr u64 staged_age_limit = second;
 
 // Write-back.
-inline constexpr u32 batch_keys = 65536;          // at most, of one epoch, between two FLUSHes
-inline constexpr u32 writes_in_flight = 256;      // bios to the backing device at once
+inline constexpr u32 batch_keys = 65536;     // at most, of one epoch, between two FLUSHes
+inline constexpr u32 writes_in_flight = 256; // bios to the backing device at once
 inline constexpr u64 idle_before_write_back = 100 * millisecond;
 inline constexpr u64 dirty_age_limit = 30 * second;
-inline constexpr u32 dirty_share_percent = 50;    // of the cache; beyond it write-back does not wait
+inline constexpr u32 dirty_share_percent = 50; // of the cache; beyond it write-back does not wait
 inline constexpr u64 retry_first = 100 * millisecond; // after a backing error; doubles
 inline constexpr u64 retry_last = 30 * second;
 

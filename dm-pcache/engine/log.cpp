@@ -12,12 +12,15 @@ constinit LockClass log_class{"pcache log"};
 
 Log::Log(media::Device &device, media::Metadata &metadata, Segments &segments, Tickets &tickets,
          Shard *shards) noexcept
-    : device_(device), metadata_(metadata), segments_(segments), tickets_(tickets),
-      shards_(shards), lock_(log_class)
+    : device_(device), metadata_(metadata), segments_(segments), tickets_(tickets), shards_(shards),
+      lock_(log_class)
 {
 }
 
-Log::~Log() { pc_free(buffer_); }
+Log::~Log()
+{
+    pc_free(buffer_);
+}
 
 rt::Error Log::allocate(pc_queue *queue, Listener listener) noexcept
 {
@@ -57,7 +60,10 @@ bool Log::mark_staged(u32 shard) noexcept
     return staged_.fetch_or(bit) == 0;
 }
 
-void Log::staged_first() noexcept { commit_work_.kick_after(staged_age_limit); }
+void Log::staged_first() noexcept
+{
+    commit_work_.kick_after(staged_age_limit);
+}
 
 // ---- group commit -------------------------------------------------------------------------
 
@@ -121,7 +127,8 @@ void Log::lead(bool may_sleep) noexcept
         commit_work_.kick();
 }
 
-// Takes what the shards have staged, each shard's keys in the order in which they entered the index.
+// Takes what the shards have staged, each shard's keys in the order in which they entered the
+// index.
 void Log::collect() noexcept
 {
     u64 shards = staged_.xchg(0);
@@ -143,8 +150,8 @@ Log::Step Log::write_pending(bool may_sleep) noexcept
             give_up_pending();
             break;
         }
-        const u32 keys = rt::min(rt::min(pending_count_, format::geometry.keys_per_kset),
-                                 keys_that_fit());
+        const u32 keys =
+            rt::min(rt::min(pending_count_, format::geometry.keys_per_kset), keys_that_fit());
         if (keys) {
             write_kset(keys);
             continue;

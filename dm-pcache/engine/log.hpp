@@ -115,7 +115,7 @@ private:
     bool starting_ = false; // the next record is a START
 
     rt::Atomic<u32> dead_{0};
-    rt::Atomic<u32> epoch_bound_{0};  // the next record carries EPOCH
+    rt::Atomic<u32> epoch_bound_{0}; // the next record carries EPOCH
     PublishedPosition durable_head_;
     rt::Atomic<u64> newest_number_{0};
     rt::Atomic<u64> dirty_bytes_{0};

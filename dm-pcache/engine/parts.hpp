@@ -11,8 +11,7 @@ struct Cache::Parts : rt::NonCopyable {
     Parts(media::Device &device, pc_backing *backing) noexcept
         : metadata(device), tickets(segments), heads(segments, tickets),
           log(device, metadata, segments, tickets, shards),
-          write_back(device, metadata, log, backing),
-          gc(device, metadata, segments, shards, budget)
+          write_back(device, metadata, log, backing), gc(device, metadata, segments, shards, budget)
     {
     }
 

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 // engine/reclaim.cpp - when write-back and GC run. One worker does both in turn, woken by need.
 //
-// Write-back runs while dirty data fills half of the cache, or a write waits, or no request came for
-// 100 ms, or the oldest dirty data is 30 s old. GC runs while more than gc_percent of the segments are
-// in use, while fewer are free than the low-water mark, or while a write waits. After an error of the
-// backing device write-back backs off, doubling from 100 ms to 30 s; the data stays in the cache.
+// Write-back runs while dirty data fills half of the cache, or a write waits, or no request came
+// for 100 ms, or the oldest dirty data is 30 s old. GC runs while more than gc_percent of the
+// segments are in use, while fewer are free than the low-water mark, or while a write waits. After
+// an error of the backing device write-back backs off, doubling from 100 ms to 30 s; the data stays
+// in the cache.
 #include "dm-pcache/engine/parts.hpp"
 
 namespace pcache::engine
@@ -59,10 +60,9 @@ bool Cache::reclaim_step(u64 now) noexcept
     }
     if (gc_wanted()) {
         // Without free nodes eviction must go on although segments are free.
-        const u32 keep = static_cast<u32>(u64{parts_->segments.count()} *
-                                          (100 - gc_percent_.read()) / 100);
-        const u32 want = starved_.read() ? parts_->segments.count()
-                                         : rt::max(keep, low_water());
+        const u32 keep =
+            static_cast<u32>(u64{parts_->segments.count()} * (100 - gc_percent_.read()) / 100);
+        const u32 want = starved_.read() ? parts_->segments.count() : rt::max(keep, low_water());
         if (!ok(parts_->gc.pass(want, passed))) {
             fail("GC could not read the log, or not store its tail");
             return false;

@@ -3,8 +3,8 @@
 //
 // Waiting writes: one queue, served in order by the admit worker, which alone takes from its front.
 // While anybody waits, every new write queues behind. Whoever frees what they may wait for (space,
-// tickets, room in the log, index nodes) kicks the worker; a write that starts to wait kicks it, too,
-// since what it lacked may have come meanwhile. Nothing is polled.
+// tickets, room in the log, index nodes) kicks the worker; a write that starts to wait kicks it,
+// too, since what it lacked may have come meanwhile. Nothing is polled.
 #include "dm-pcache/engine/parts.hpp"
 #include "dm-pcache/engine/shard_of.hpp"
 
@@ -115,8 +115,8 @@ bool Cache::copy_and_stage(Request &r, pc_how how) noexcept
         const media::Pin pin;
         for (Ticket *t = r.reservation.tickets.front(); t; t = t->link.next) {
             const u32 bytes = t->sectors * format::sector_bytes;
-            const u8 *to = device_.data({t->place.segment}) +
-                           u64{t->place.sector} * format::sector_bytes;
+            const u8 *to =
+                device_.data({t->place.segment}) + u64{t->place.sector} * format::sector_bytes;
             media::persist::store_from_bio(pin, to, r.bio, r.copied_bytes, bytes);
             r.copied_bytes += bytes;
         }

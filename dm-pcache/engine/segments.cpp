@@ -13,7 +13,10 @@ constinit LockClass segments_class{"pcache segments"};
 
 Segments::Segments() noexcept : lock_(segments_class) {}
 
-Segments::~Segments() { pc_free(entries_); }
+Segments::~Segments()
+{
+    pc_free(entries_);
+}
 
 rt::Error Segments::allocate(u32 count) noexcept
 {
@@ -30,7 +33,10 @@ void Segments::set_generation(SegmentId s, u64 generation) noexcept
     entries_[s.value].generation = generation;
 }
 
-void Segments::recover_log(SegmentId s) noexcept { entries_[s.value].state = SegmentState::log; }
+void Segments::recover_log(SegmentId s) noexcept
+{
+    entries_[s.value].state = SegmentState::log;
+}
 
 void Segments::finish_recovery() noexcept
 {

@@ -6,12 +6,12 @@
 // emptied (no key holds it; its generation is about to be raised). `live` counts the keys that hold
 // a data segment: those in the log between key tail and head that are not stale, those staged, and
 // space reserved for a write under way. A data head counts its own segment's keys itself and adds
-// them when it leaves the segment, so that the hit path writes no shared line; until then `live` may
-// be negative. Recovery, write-back and GC use this one rule.
+// them when it leaves the segment, so that the hit path writes no shared line; until then `live`
+// may be negative. Recovery, write-back and GC use this one rule.
 //
-// Locking: `lock_` guards states, lists and counts; `live` is atomic. Whoever brings live to 0 looks
-// again under the lock, and so does a head that leaves its segment: exactly one of them finds the
-// segment closed and empty.
+// Locking: `lock_` guards states, lists and counts; `live` is atomic. Whoever brings live to 0
+// looks again under the lock, and so does a head that leaves its segment: exactly one of them finds
+// the segment closed and empty.
 #pragma once
 #include "cxxrt/atomic.hpp"
 #include "cxxrt/result.hpp"
@@ -52,7 +52,7 @@ public:
 
     // A free segment to be zeroed for the log, the reserve included; false when there is none.
     bool take_for_log(SegmentId &out) noexcept;
-    void set_spare(SegmentId s) noexcept; // it is zeroed, durably
+    void set_spare(SegmentId s) noexcept;    // it is zeroed, durably
     bool use_spare(SegmentId &out) noexcept; // becomes the log's newest segment
     bool has_spare() const noexcept { return has_spare_.read() != 0; }
 

@@ -2,12 +2,12 @@
 // engine/shard.hpp - one of the shards: a lock, a piece of the extent index, and the keys that are
 // staged (in the index, not yet in a record).
 //
-// A range of the backing device (geometry.range_bytes) belongs to exactly one shard. Index entry and
-// staged key are made under the shard's lock in one step, and the log takes a shard's staged keys in
-// that order; so log order is index order.
+// A range of the backing device (geometry.range_bytes) belongs to exactly one shard. Index entry
+// and staged key are made under the shard's lock in one step, and the log takes a shard's staged
+// keys in that order; so log order is index order.
 //
-// Memory of the index: nodes come from pc_alloc, outside of the lock, into the shard's pool; the sum
-// over all shards is bounded (NodeBudget).
+// Memory of the index: nodes come from pc_alloc, outside of the lock, into the shard's pool; the
+// sum over all shards is bounded (NodeBudget).
 #pragma once
 #include "cxxrt/guard.hpp"
 #include "dm-pcache/engine/extent_tree.hpp"

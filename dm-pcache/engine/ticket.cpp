@@ -11,11 +11,12 @@ namespace
 constinit LockClass tickets_class{"pcache tickets"};
 } // namespace
 
-Tickets::Tickets(const Segments &segments) noexcept : segments_(segments), lock_(tickets_class)
-{
-}
+Tickets::Tickets(const Segments &segments) noexcept : segments_(segments), lock_(tickets_class) {}
 
-Tickets::~Tickets() { pc_free(memory_); }
+Tickets::~Tickets()
+{
+    pc_free(memory_);
+}
 
 rt::Error Tickets::allocate(u32 count) noexcept
 {

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
-// engine/ticket.hpp - tickets: the right to log one key, and its place in memory until it is logged.
+// engine/ticket.hpp - tickets: the right to log one key, and its place in memory until it is
+// logged.
 //
-// A write takes a ticket for each key before it copies anything. The number of tickets is fixed, and
-// they are handed out only while the log has room for all of them; so a staged key can always be
-// logged, and a FLUSH never waits for space. The way of a ticket:
+// A write takes a ticket for each key before it copies anything. The number of tickets is fixed,
+// and they are handed out only while the log has room for all of them; so a staged key can always
+// be logged, and a FLUSH never waits for space. The way of a ticket:
 //
 //     pool -> data head (a batch) -> request -> staged list of its shard -> record -> pool
 //

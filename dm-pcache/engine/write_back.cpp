@@ -13,8 +13,7 @@ constexpr usize batch_nodes = batch_keys / ExtentTree::leaf_min + 256;
 
 WriteBack::WriteBack(const media::Device &device, media::Metadata &metadata, Log &log,
                      pc_backing *backing) noexcept
-    : device_(device), metadata_(metadata), log_(log), backing_(backing),
-      batch_(pool_)
+    : device_(device), metadata_(metadata), log_(log), backing_(backing), batch_(pool_)
 {
 }
 
@@ -57,7 +56,8 @@ rt::Error WriteBack::gather(format::LogPosition &end, u64 &bytes) noexcept
             const format::Key k = reader_.key(i);
             if (k.flags & format::key_clean)
                 continue;
-            batch_.insert({k.off / format::sector_bytes, k.len / format::sector_bytes,
+            batch_.insert({k.off / format::sector_bytes,
+                           k.len / format::sector_bytes,
                            {k.cache_seg_id, k.cache_seg_off / format::sector_bytes}});
             bytes += k.len;
             keys++;
@@ -128,8 +128,8 @@ void WriteBack::open(u64 offset) noexcept
     landed_.wait([this] { return in_flight_.load_acquire() < writes_in_flight; });
     in_flight_.fetch_add(1);
     write_ = pc_wio_begin(
-        backing_, offset,
-        [](void *c, int error) { static_cast<WriteBack *>(c)->completed(error); }, this);
+        backing_, offset, [](void *c, int error) { static_cast<WriteBack *>(c)->completed(error); },
+        this);
 }
 
 void WriteBack::close() noexcept

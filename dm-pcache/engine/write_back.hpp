@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 // engine/write_back.hpp - dirty data goes to the backing device, flush epoch by flush epoch.
 //
-// A batch is a run of durable records of one epoch, from dirty tail on. Its keys are put into a tree
-// in log order, so that later ones override earlier ones of the same epoch, and then sent in order of
-// the backing device, neighbours merged into large writes that carry the cache's own pages. When all
-// are complete the backing device is FLUSHed, and only then dirty tail moves behind the batch; so
-// nothing of the next epoch is sent before this one is durable there.
+// A batch is a run of durable records of one epoch, from dirty tail on. Its keys are put into a
+// tree in log order, so that later ones override earlier ones of the same epoch, and then sent in
+// order of the backing device, neighbours merged into large writes that carry the cache's own
+// pages. When all are complete the backing device is FLUSHed, and only then dirty tail moves behind
+// the batch; so nothing of the next epoch is sent before this one is durable there.
 //
 // One write in flight per backing sector: the extents of a batch do not overlap, and batches do not
 // either. GC never passes dirty tail, so the pages cannot be reused meanwhile.

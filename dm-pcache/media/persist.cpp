@@ -7,9 +7,15 @@ namespace pcache::media::persist
 
 namespace
 {
-u8 *writable(const u8 *media) noexcept { return const_cast<u8 *>(media); }
+u8 *writable(const u8 *media) noexcept
+{
+    return const_cast<u8 *>(media);
+}
 
-rt::Error from_errno(int e) noexcept { return e ? rt::Error::io : rt::Error::none; }
+rt::Error from_errno(int e) noexcept
+{
+    return e ? rt::Error::io : rt::Error::none;
+}
 } // namespace
 
 void store(const Pin &, const u8 *to, const void *from, usize bytes) noexcept
@@ -17,16 +23,25 @@ void store(const Pin &, const u8 *to, const void *from, usize bytes) noexcept
     pc_media_store(writable(to), from, bytes);
 }
 
-void zero(const Pin &, const u8 *to, usize bytes) noexcept { pc_media_zero(writable(to), bytes); }
+void zero(const Pin &, const u8 *to, usize bytes) noexcept
+{
+    pc_media_zero(writable(to), bytes);
+}
 
 void store_from_bio(const Pin &, const u8 *to, pc_bio *bio, u32 bio_offset, u32 bytes) noexcept
 {
     pc_media_from_bio(writable(to), bio, bio_offset, bytes);
 }
 
-void flush(const Pin &, const u8 *at, usize bytes) noexcept { pc_media_flush(at, bytes); }
+void flush(const Pin &, const u8 *at, usize bytes) noexcept
+{
+    pc_media_flush(at, bytes);
+}
 
-void fence(const Pin &) noexcept { pc_media_fence(); }
+void fence(const Pin &) noexcept
+{
+    pc_media_fence();
+}
 
 rt::Error rewrite_page(pc_media *media, u64 offset, const void *page) noexcept
 {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-// target/message.cpp - messages: one word and its values, strictly parsed; what is refused is logged.
+// target/message.cpp - messages: one word and its values, strictly parsed; what is refused is
+// logged.
 #include "dm-pcache/target/target.hpp"
 
 namespace pcache::target

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 // target/registry.hpp - which caches are active, on which devices, for which mapped device.
 //
-// Device-mapper does not refuse a second user of a device, so this does: by range of the DAX device,
-// by backing device, and by uuid (two devices may hold copies of one cache). An active cache belongs to a mapped device, not to a table: a table
-// loaded for the same mapped device with the same two devices takes the running cache over.
+// Device-mapper does not refuse a second user of a device, so this does: by range of the DAX
+// device, by backing device, and by uuid (two devices may hold copies of one cache). An active
+// cache belongs to a mapped device, not to a table: a table loaded for the same mapped device with
+// the same two devices takes the running cache over.
 //
 // Locking: one mutex for all of it; calls may sleep.
 #pragma once
@@ -20,7 +21,7 @@ struct Instance : rt::NonCopyable {
     const void *backing = nullptr;
     u32 references = 1;
     bool active = false; // in the registry's list
-    engine::Uuid uuid; // all zero: none
+    engine::Uuid uuid;   // all zero: none
     engine::Cache cache;
 };
 
@@ -30,8 +31,8 @@ public:
     Registry() noexcept;
 
     enum class Answer { none, takeover, refused };
-    // May a table of `owner` name these devices? takeover: `out` is the owner's active instance, with
-    // one reference more. refused: *sentence says why.
+    // May a table of `owner` name these devices? takeover: `out` is the owner's active instance,
+    // with one reference more. refused: *sentence says why.
     Answer look_up(const void *owner, const pc_media *media, const pc_backing *backing,
                    Instance *&out, const char **sentence) noexcept;
     // Makes it active; false when another one has its devices by now.

@@ -36,8 +36,8 @@ rt::Error cache_mode(const char *value, const char **sentence) noexcept
         same_word(value, "writeonly"))
         return refuse(sentence, "cache_mode: this version serves writeback only", value,
                       rt::Error::not_supported);
-    return refuse(sentence,
-                  "cache_mode must be writeback, writethrough, writearound or writeonly", value);
+    return refuse(sentence, "cache_mode must be writeback, writethrough, writearound or writeonly",
+                  value);
 }
 
 rt::Error data_crc(const char *value, const char **sentence) noexcept
@@ -83,8 +83,8 @@ rt::Error parse_option(const char *name, const char *value, u32 &seen,
         seen |= o.bit;
         return o.check(value, sentence);
     }
-    return refuse(sentence,
-                  "unknown option: cache_mode, data_crc and writeback_order are known", name);
+    return refuse(sentence, "unknown option: cache_mode, data_crc and writeback_order are known",
+                  name);
 }
 
 } // namespace

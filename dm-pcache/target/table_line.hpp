@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 // target/table_line.hpp - the words of a table line and of a message, parsed strictly.
 //
-//   <cache_dev> <backing_dev> [<n> [cache_mode <mode>] [data_crc true|false] [writeback_order <order>]]
+//   <cache_dev> <backing_dev> [<n> [cache_mode <mode>] [data_crc true|false] [writeback_order
+//   <order>]]
 //
 // n counts the words behind it. Pure functions; nothing is opened. Every refusal is a static
 // sentence that says what is wrong and what would be right; the words themselves go to the log.
@@ -20,7 +21,8 @@ struct TableLine {
     char backing[path_bytes];
 };
 
-// rt::Error::invalid or not_supported (named, but not built) with *sentence set. `host` may be null.
+// rt::Error::invalid or not_supported (named, but not built) with *sentence set. `host` may be
+// null.
 rt::Error parse_table_line(rt::Span<char *> words, TableLine &out, const char **sentence) noexcept;
 
 // 0 .. most, decimal digits only and no superfluous zero: no sign, no blank, no other base.

@@ -90,7 +90,10 @@ int pc_target_module_init() noexcept
     return 0;
 }
 
-void pc_target_module_exit() noexcept { registry->~Registry(); }
+void pc_target_module_exit() noexcept
+{
+    registry->~Registry();
+}
 
 int pc_target_ctr(pc_table *t, unsigned argc, char **argv, u64 length_bytes, pc_target **out,
                   const char **sentence) noexcept
@@ -105,8 +108,8 @@ int pc_target_ctr(pc_table *t, unsigned argc, char **argv, u64 length_bytes, pc_
     if (!error)
         error = open_devices(t, target->line, length_bytes, o, sentence);
     if (!error) {
-        switch (registry->look_up(pc_table_owner(t), o.media, o.backing, target->instance,
-                                  sentence)) {
+        switch (
+            registry->look_up(pc_table_owner(t), o.media, o.backing, target->instance, sentence)) {
         case Registry::Answer::takeover:
             target->media = o.media;
             target->backing = o.backing;

@@ -165,8 +165,8 @@ TEST(Cache, LogThatCannotBeReadFailsTheCacheAndItCanBeRemoved)
     rig.start();
     rig.write_pattern(0, 64u << 10);
     ASSERT_EQ(rig.flush(), 0);
-    rig.media.poison(pcache::format::first_segment_offset +
-                         pcache::format::segment_control_bytes, 64);
+    rig.media.poison(pcache::format::first_segment_offset + pcache::format::segment_control_bytes,
+                     64);
     for (int i = 0; i < 500 && rig.status() != "Fail"; i++)
         std::this_thread::sleep_for(std::chrono::milliseconds(10));
     ASSERT_EQ(rig.status(), "Fail") << "write-back went by a log that cannot be read";

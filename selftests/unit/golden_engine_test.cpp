@@ -48,9 +48,18 @@ void opens_and_reads(const std::string &set, const std::string &expected)
 
 } // namespace
 
-TEST(GoldenEngine, G1RemovedCleanly) { opens_and_reads("g1", "a"); }
-TEST(GoldenEngine, G2CutWithDirtyKeys) { opens_and_reads("g2", "a"); }
-TEST(GoldenEngine, G4CutInsideAGcPass) { opens_and_reads("g4", "g4"); }
+TEST(GoldenEngine, G1RemovedCleanly)
+{
+    opens_and_reads("g1", "a");
+}
+TEST(GoldenEngine, G2CutWithDirtyKeys)
+{
+    opens_and_reads("g2", "a");
+}
+TEST(GoldenEngine, G4CutInsideAGcPass)
+{
+    opens_and_reads("g4", "g4");
+}
 
 TEST(GoldenEngine, G3WithDataCrcIsRefusedByNameAndNotWritten)
 {

@@ -2,8 +2,8 @@
 // selftests/unit/golden_test.cpp - images written by the mainline driver read as they must, byte
 // for byte: inspection, replay, and the keys applied to the backing image.
 //
-// Where the images are not (or in the small geometry, which they do not have), the tests are skipped
-// by name.
+// Where the images are not (or in the small geometry, which they do not have), the tests are
+// skipped by name.
 #include "selftests/unit/golden.hpp"
 #include "selftests/unit/media_rig.hpp"
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 // selftests/unit/rig.hpp - a pcache device in user space: a World with one cache device and one
-// backing device, driven through face.h as device-mapper drives it, and a model of what it must read
-// as. Everything a test does to the engine it does as a user would.
+// backing device, driven through face.h as device-mapper drives it, and a model of what it must
+// read as. Everything a test does to the engine it does as a user would.
 #pragma once
 #include <gtest/gtest.h>
 #include <cstring>
@@ -108,9 +108,11 @@ public:
     {
         // Device-mapper cuts at multiples of the range.
         for (u64 at = 0; at < data.size();) {
-            const u64 rest = format::geometry.range_bytes - (offset + at) % format::geometry.range_bytes;
+            const u64 rest =
+                format::geometry.range_bytes - (offset + at) % format::geometry.range_bytes;
             const u64 n = std::min<u64>(rest, data.size() - at);
-            Bio bio(Image(data.begin() + static_cast<long>(at), data.begin() + static_cast<long>(at + n)));
+            Bio bio(Image(data.begin() + static_cast<long>(at),
+                          data.begin() + static_cast<long>(at + n)));
             const pc_io io{PC_WRITE, offset + at, static_cast<u32>(n), fua, nowait};
             if (map(bio, io) != PC_TAKEN)
                 return -5;
@@ -130,7 +132,8 @@ public:
     {
         Image out(bytes);
         for (u64 at = 0; at < bytes;) {
-            const u64 rest = format::geometry.range_bytes - (offset + at) % format::geometry.range_bytes;
+            const u64 rest =
+                format::geometry.range_bytes - (offset + at) % format::geometry.range_bytes;
             Bio bio(static_cast<u32>(std::min<u64>(rest, bytes - at)));
             const pc_io io{PC_READ, offset + at, bio.size(), 0, 0};
             switch (map(bio, io)) {

@@ -62,16 +62,18 @@ TEST(TableLine, EveryWrongLineIsRefusedWithItsOwnSentence)
 
 TEST(TableLine, GoodLinesAreTaken)
 {
-    for (std::vector<std::string> words :
-         {std::vector<std::string>{"a", "b"}, {"a", "b", "0"},
-          {"a", "b", "2", "cache_mode", "writeback"},
-          {"a", "b", "6", "writeback_order", "strict", "crc", "false", "cache_mode", "writeback"}}) {
+    for (std::vector<std::string> words : {std::vector<std::string>{"a", "b"},
+                                           {"a", "b", "0"},
+                                           {"a", "b", "2", "cache_mode", "writeback"},
+                                           {"a", "b", "6", "writeback_order", "strict", "crc",
+                                            "false", "cache_mode", "writeback"}}) {
         std::vector<char *> argv;
         for (std::string &w : words)
             argv.push_back(w.data());
         static pcache::target::TableLine line;
         const char *sentence = nullptr;
-        EXPECT_TRUE(ok(pcache::target::parse_table_line({argv.data(), argv.size()}, line, &sentence)));
+        EXPECT_TRUE(
+            ok(pcache::target::parse_table_line({argv.data(), argv.size()}, line, &sentence)));
         EXPECT_STREQ(line.cache, "a");
         EXPECT_STREQ(line.backing, "b");
     }

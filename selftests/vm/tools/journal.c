@@ -115,8 +115,8 @@ static uint64_t device_blocks(int fd)
 }
 
 /*
- * PORT is "io:0x402", the I/O port of QEMU's debug console: each byte is in the host's file when the
- * instruction ends, so no kill of QEMU loses what was told. Or a file, opened with O_SYNC.
+ * PORT is "io:0x402", the I/O port of QEMU's debug console: each byte is in the host's file when
+ * the instruction ends, so no kill of QEMU loses what was told. Or a file, opened with O_SYNC.
  */
 static unsigned short io_port;
 
