@@ -8,6 +8,7 @@
 
 using namespace pcache::selftest;
 using pcache::format::geometry;
+using namespace std::chrono_literals;
 
 namespace
 {
@@ -152,9 +153,9 @@ TEST(Cache, IdleCacheWritesBackByItself)
     rig.start();
     rig.write_pattern(0, 64u << 10);
     ASSERT_EQ(rig.flush(), 0);
-    for (int i = 0; i < 500 && rig.backing.image() != rig.model; i++)
+    for (int i = 0; i < 2000 && rig.backing.image() != rig.model; i++)
         std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    EXPECT_TRUE(rig.backing.image() == rig.model) << "5 s of idleness, and it is still dirty";
+    EXPECT_TRUE(rig.backing.image() == rig.model) << "20 s of idleness, and it is still dirty";
 }
 
 // The log becomes unreadable while dirty data waits in it: nothing more is stored, everything ends
@@ -199,7 +200,7 @@ TEST(Cache, FailedBackingFlushNeverMovesDirtyTail)
 {
     Rig rig;
     rig.start();
-    rig.backing.fail(Op::flush, 1, -5, 2);
+    rig.backing.fail(Op::flush, 1, -5, 5); // 3 s of back-off, so that we get to look
     rig.write_pattern(0, 64u << 10);
     ASSERT_EQ(rig.flush(), 0);
     for (int i = 0; i < 1000 && !rig.world.said("write-back failed"); i++)
@@ -287,7 +288,11 @@ TEST(Cache, StagedKeysAreDurableAfterASecondWithoutAFlush)
     rig.backing.hold_writes(true);
     rig.write_pattern(8192, 4096);
     EXPECT_NE(rig.status().find(" 0:0 0:0 0:0"), std::string::npos) << rig.status();
-    std::this_thread::sleep_for(std::chrono::milliseconds(1500));
+    const auto begin = std::chrono::steady_clock::now();
+    const auto passed = [&] { return std::chrono::steady_clock::now() - begin; };
+    while (rig.status().find(" 0:0 0:0 0:0") != std::string::npos && passed() < 10s)
+        std::this_thread::sleep_for(10ms);
+    EXPECT_GE(passed(), 500ms) << "nobody asked for a record so early";
     EXPECT_EQ(rig.status().find(" 0:0 0:0 0:0"), std::string::npos) << rig.status();
     rig.backing.hold_writes(false);
 }

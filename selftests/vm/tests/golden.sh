@@ -3,7 +3,7 @@
 # golden.sh - caches made by the mainline driver read as they must. Run by selftests/vm/host/golden.
 #
 # GOLDEN names the sets, each SET=EXPECTED; their images are disks c.SET, b.SET and e.EXPECTED.
-# guest: --memory memmap:700M --cpus 1 --timeout 180
+# guest: --memory memmap:700M --cpus 1 --timeout 300
 . /test/lib.sh
 
 drained() { [ "$(status_field 7)" = "$(status_field 8)" ]; }

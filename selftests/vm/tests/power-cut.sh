@@ -4,7 +4,7 @@
 #
 # The journal client tells the host what is flushed; the host cuts the power after so many fsyncs. SEED
 # varies the load, CUTS the number of cuts.
-# guest: --memory nvdimm --disk 128M,serial=backing --timeout 240
+# guest: --memory nvdimm --disk 128M,serial=backing --timeout 400
 # check: 6.12 6.1
 . /test/lib.sh
 

@@ -4,7 +4,7 @@
 #
 # First boot: mixed writes, removal with dirty data, dump (a.*); then more writes and a power cut. Second
 # boot: dump before the cache is opened (b.*). What the cache reads as goes beside it as *.expected.
-# guest: --memory nvdimm --disk 64M,serial=backing,iops=60 --cpus 1 --timeout 180
+# guest: --memory nvdimm --disk 64M,serial=backing,iops=60 --cpus 1 --timeout 300
 . /test/lib.sh
 
 dump() { # FROM TO-SERIAL
