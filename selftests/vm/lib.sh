@@ -205,6 +205,26 @@ refuses() {
 	fi
 }
 
+drained() { # all dirty data is on the backing device: key_head is dirty_tail
+	[ "$(status_field 7)" = "$(status_field 8)" ]
+}
+
+# Waits for that; when it does not come, says what the disks are doing, so that a disk that stands still
+# can be told from a cache that does.
+drains() { # SECONDS
+	wait_until "$1" drained && return
+	dmsetup status pcache
+	mount -t debugfs none /sys/kernel/debug 2>/dev/null
+	for d_dir in /sys/block/vd*; do
+		d_name=${d_dir##*/}
+		d_state=$(cat /sys/kernel/debug/block/"$d_name"/hctx0/state 2>/dev/null)
+		echo "$d_name ($(cat "$d_dir"/serial)): in flight $(cat "$d_dir"/inflight), hctx0 ${d_state:-(no state)}"
+	done
+	timeout 10 dd if="$BACKING" of=/dev/null bs=4k count=1 iflag=direct
+	echo "a direct read of the backing device: status $?"
+	return 1
+}
+
 wait_until() { # SECONDS CMD...: polls until it succeeds
 	wu_left=$(($1 * 10))
 	shift

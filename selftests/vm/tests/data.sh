@@ -12,7 +12,6 @@ must dmsetup mknodes
 BACKING=/dev/mapper/backing
 stop_backing() { dmsetup suspend --noflush --nolockfs --noudevsync backing; }
 start_backing() { dmsetup resume --noudevsync backing; }
-drained() { [ "$(status_field 7)" = "$(status_field 8)" ]; }
 
 # Old content of the backing device shows through where nothing was written.
 must write_pattern old "$BACKING" $((1 << 20)) $((1 << 20))
@@ -53,7 +52,7 @@ ok "two jobs on two CPUs verify" fio --filename=$DEV --rw=randwrite --bs=4k --io
 	--verify=crc32c --verify_fatal=1 --name=a --offset=128m --size=24m --name=b --offset=160m --size=24m
 
 # Write-back.
-ok "an idle cache writes back" wait_until 30 drained
+ok "an idle cache writes back" drains 30
 must dd if=$DEV of=/tmp/region bs=1M skip=16 count=96 iflag=direct status=none
 written_back() { dd if="$BACKING" bs=1M skip=16 count=96 iflag=direct status=none | cmp - /tmp/region; }
 ok "the backing device then holds the same" written_back
@@ -70,13 +69,13 @@ must dmsetup message pcache 0 gc_percent 70
 
 # Dirty data over a removal.
 must write_pattern removed $DEV $((300 << 20)) $((4 << 20))
-ok "the device can be removed with dirty data" close_cache
+ok "the device can be removed right behind a write" close_cache
 must open_cache
-ok "dirty data is there after it" reads_pattern removed $DEV $((300 << 20)) $((4 << 20))
+ok "what was written is there after it" reads_pattern removed $DEV $((300 << 20)) $((4 << 20))
 ok "and so is old data" reads_pattern old "$DEV" $((1 << 20)) 4096
 
 # Full.
-ok "an idle cache writes back again" wait_until 30 drained
+ok "an idle cache writes back again" drains 30
 must stop_backing
 # Dirty while the backing device stands: GC cannot evict it, whatever else it evicts for space.
 must write_pattern pinned $DEV $((310 << 20)) 65536

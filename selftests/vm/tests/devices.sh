@@ -77,8 +77,7 @@ quiet() { [ "$(log_since | grep -c pcache)" -le 10 ]; }
 ok "and not in a hot loop" quiet
 ok "the data is still served" reads_pattern kept $DEV 0 $((1 << 20))
 must swap "$good"
-drained() { [ "$(status_field 7)" = "$(status_field 8)" ]; }
-ok "write-back goes on when the device works again" wait_until 60 drained
+ok "write-back goes on when the device works again" drains 60
 ok "the backing device then holds the data" reads_pattern kept "$BACKING" 0 $((1 << 20))
 must close_cache
 must remove weak

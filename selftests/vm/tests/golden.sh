@@ -6,8 +6,6 @@
 # guest: --memory memmap:700M --cpus 1 --timeout 300
 . /test/lib.sh
 
-drained() { [ "$(status_field 7)" = "$(status_field 8)" ]; }
-
 for pair in $GOLDEN; do
 	set=${pair%=*}
 	cache=$(disk "c.$set") || give_up "no cache image of $set"
@@ -17,7 +15,7 @@ for pair in $GOLDEN; do
 	ok "$set: the mainline driver's cache opens" open_cache
 	dmesg | grep -Eo 'recovered [0-9]+ keys.*' | tail -n 1 | sed "s/^/# $set: /"
 	ok "$set: it reads as its expected image, byte for byte" same $DEV "$expected"
-	ok "$set: it is written back when idle" wait_until 60 drained
+	ok "$set: it is written back when idle" drains 60
 	ok "$set: the backing device alone is then the expected image" same "$BACKING" "$expected"
 	must write_pattern "$set" $DEV $((1 << 20)) 65536
 	ok "$set: it takes writes" reads_pattern "$set" $DEV $((1 << 20)) 65536

@@ -25,5 +25,8 @@ fi
 ok "after all cuts the device can be removed" close_cache
 must open_cache
 ok "a clean stop changed nothing" journal check $DEV "$PORT" /test/journal "$BOOT"
+# The check must be able to fail: what was flushed there is gone now.
+must dd if=/dev/zero of=$DEV bs=1M count=4 oflag=direct conv=notrunc status=none
+fails "the check notices that flushed blocks are lost" journal check $DEV "$PORT" /test/journal "$BOOT"
 must close_cache
 done_testing
