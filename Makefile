@@ -11,6 +11,7 @@
 #   make check                  the tests: unit, modules, guests (README)
 #   make check-long             the longer ones
 #   make unit                   the unit tests alone; TEST=name for one (selftests/Makefile)
+#   make sim, sim-exhaustive, mutants, nth-failure, fuzz    Documentation/testing.md
 #   make guest-shell            a shell in a guest with the module loaded
 #   make compile_commands.json  for clangd, from the last build beside the sources
 

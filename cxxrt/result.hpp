@@ -13,6 +13,7 @@ namespace rt
 enum class [[nodiscard]] Error : int{
     none = 0,
     not_permitted = 1, // EPERM
+    interrupted = 4,   // EINTR
     io = 5,            // EIO
     again = 11,        // EAGAIN
     no_memory = 12,    // ENOMEM

@@ -81,10 +81,17 @@ typedef int (*pc_condition)(void *context);
 void pc_event_init(struct pc_event *e) PC_NOEXCEPT;
 void pc_event_wake(struct pc_event *e) PC_NOEXCEPT; /* any context, interrupts included */
 /*
- * Until condition(context) is not 0; it is looked at first, and again after each wake. Sleeps; the
- * condition may take spinlocks but must not sleep.
+ * Until condition(context) is not 0; it is looked at first, and again after each wake. Sleeps, and
+ * counts as idle however long it takes; no signal ends it. The condition may take spinlocks but
+ * must not sleep.
  */
 void pc_event_wait(struct pc_event *e, pc_condition condition, void *context) PC_NOEXCEPT;
+/*
+ * The same for a wait that an administrator asked for: 0 when the condition holds, -EINTR when a
+ * signal came first. Only in the context of the process that asked.
+ */
+int pc_event_wait_interruptible(struct pc_event *e, pc_condition condition,
+                                void *context) PC_NOEXCEPT;
 void pc_yield(void) PC_NOEXCEPT; /* in long loops, where sleeping is allowed */
 
 /* ---- time, chance, CPUs ------------------------------------------------------------------ */
@@ -110,10 +117,33 @@ void pc_media_zero(u8 *to, usize bytes) PC_NOEXCEPT;
 void pc_media_flush(const u8 *at,
                     usize bytes) PC_NOEXCEPT; /* write CPU cache lines back; then fence */
 void pc_media_fence(void) PC_NOEXCEPT;
+/*
+ * The i-th stretch of pages that the driver knew to be bad when the device was opened, ascending
+ * and apart from each other; bytes, multiples of 4096. 1, or 0 when there are not so many. Such a
+ * page is mapped but must not be loaded from: that would be a machine check each time.
+ */
+struct pc_media_stretch {
+    u64 offset, bytes;
+};
+int pc_media_bad_stretch(const struct pc_media *m, u32 i, struct pc_media_stretch *out) PC_NOEXCEPT;
+/* Loads one word of each line (64 bytes), machine-check safe: 0, or -EIO when one is poisoned. */
+int pc_media_probe(const u8 *at, usize bytes) PC_NOEXCEPT;
 /* Machine-check-safe copies out of media: 0, or -EIO when a line is poisoned. */
 int pc_media_load(void *to, const u8 *from, usize bytes) PC_NOEXCEPT;
 int pc_media_to_bio(struct pc_bio *bio, u32 bio_offset, const u8 *from, u32 bytes) PC_NOEXCEPT;
 void pc_media_from_bio(u8 *to, struct pc_bio *bio, u32 bio_offset, u32 bytes) PC_NOEXCEPT;
+/*
+ * The same with a checksum in the same pass: each byte is read once, into memory of the function's
+ * own, summed there, and goes on from there. So the sum is that of the bytes that arrived, whatever
+ * the bio's owner does to its pages meanwhile. Sums are pc_crc32c's, continued from `crc`.
+ */
+u32 pc_media_from_bio_crc(u8 *to, struct pc_bio *bio, u32 bio_offset, u32 bytes,
+                          u32 crc) PC_NOEXCEPT;
+/* Sums `bytes` of media. 0, or -EIO when a line is poisoned; *crc is then undefined. */
+int pc_media_crc(const u8 *from, usize bytes, u32 *crc) PC_NOEXCEPT;
+/* Sums `bytes` of media and copies `wanted` of them, from `skip` on, to the bio. As above. */
+int pc_media_to_bio_crc(struct pc_bio *bio, u32 bio_offset, const u8 *from, u32 bytes, u32 skip,
+                        u32 wanted, u32 *crc) PC_NOEXCEPT;
 /*
  * Writes one page (4096 bytes) of the cache device as a block device and durably: what clears
  * poison. `offset` is a multiple of 4096; the mapping shows the page afterwards. 0 or -errno. May
@@ -128,6 +158,11 @@ struct pc_media_identity {
 };
 void pc_media_identify(const struct pc_media *m, struct pc_media_identity *id) PC_NOEXCEPT;
 /*
+ * Not 0 if some byte of persistent memory belongs to both, whatever partitions or device-mapper
+ * targets they were opened through.
+ */
+int pc_media_overlap(const struct pc_media *a, const struct pc_media *b) PC_NOEXCEPT;
+/*
  * Two tables have opened the same device, and the engine of the older one goes over to the newer:
  * exchanges which table each object belongs to. Addresses stay valid. Afterwards each is closed by
  * the other side, before the table that it belongs to now is destroyed. No request may be mapped.
@@ -136,26 +171,42 @@ void pc_media_exchange(struct pc_media *a, struct pc_media *b) PC_NOEXCEPT;
 
 /* ---- the backing device --------------------------------------------------------------------- */
 u64 pc_backing_bytes(const struct pc_backing *b) PC_NOEXCEPT;
+u32 pc_backing_block(const struct pc_backing *b) PC_NOEXCEPT; /* bytes of its logical block */
 const void *pc_backing_identity(const struct pc_backing *b) PC_NOEXCEPT;
 /* All three in multiples of the device's logical block; `to` from pc_alloc, 512 bytes or more.
  * Sleeps. */
 int pc_backing_read(struct pc_backing *b, u64 offset, void *to, u32 bytes) PC_NOEXCEPT;
 int pc_backing_flush(struct pc_backing *b) PC_NOEXCEPT; /* sleeps */
 void pc_backing_close(struct pc_backing *b)
-    PC_NOEXCEPT; /* no write in flight; null is fine; sleeps */
+    PC_NOEXCEPT; /* nothing in flight; null is fine; sleeps */
 void pc_backing_exchange(struct pc_backing *a, struct pc_backing *b) PC_NOEXCEPT; /* as for media */
+/*
+ * Called once when an operation has ended, possibly in interrupt context; it may be the last thing
+ * that happens before pc_backing_close.
+ */
+typedef void (*pc_backing_done)(void *context, int error);
+/*
+ * Reads `bytes` at `offset` into pages: pieces of 4096 bytes of a block from pc_alloc that is a
+ * multiple of that, at most PC_READ_PAGES, the last one filled in part. Offset and bytes in
+ * multiples of the device's logical block. 0: `done` will be called, and the pages belong to the
+ * device until then. -ENOMEM: nothing was done. nowait: a read that would have to wait in the
+ * device's queue ends with -EAGAIN. Never sleeps.
+ */
+#define PC_READ_PAGES 64
+int pc_backing_read_pages(struct pc_backing *b, u64 offset, void *const *pages, u32 bytes,
+                          int nowait, pc_backing_done done, void *context) PC_NOEXCEPT;
 /*
  * A write at `offset`: begin, add media bytes in order (each multiple of 512; returns how many were
  * taken, fewer when it is full), submit. The offset and the sum are multiples of the backing
  * device's logical block. Begin may sleep until an earlier write has completed but always succeeds:
- * so whoever holds a write that is not submitted begins no other. `done` is called once, possibly
- * in interrupt context, and may be the last thing that happens before pc_backing_close.
+ * so whoever holds a write that is not submitted begins no other.
  */
-typedef void (*pc_wio_done)(void *context, int error);
-struct pc_wio *pc_wio_begin(struct pc_backing *b, u64 offset, pc_wio_done done,
+struct pc_wio *pc_wio_begin(struct pc_backing *b, u64 offset, pc_backing_done done,
                             void *context) PC_NOEXCEPT;
 u32 pc_wio_add(struct pc_wio *w, const u8 *media, u32 bytes) PC_NOEXCEPT;
 void pc_wio_submit(struct pc_wio *w) PC_NOEXCEPT;
+/* Instead of submit: nothing is sent; `done` is called with an error before this returns. */
+void pc_wio_drop(struct pc_wio *w) PC_NOEXCEPT;
 
 /* ---- requests of the upper layer --------------------------------------------------------------
  */
@@ -163,6 +214,8 @@ void pc_wio_submit(struct pc_wio *w) PC_NOEXCEPT;
     1 /* instead of an errno: give it back to device-mapper (noflush suspend)                      \
        */
 void pc_bio_end(struct pc_bio *bio, int error) PC_NOEXCEPT; /* 0, -errno or PC_END_REQUEUE */
+/* Copies memory that is not media into the pages of a read. Never sleeps. */
+void pc_bio_copy_to(struct pc_bio *bio, u32 bio_offset, const void *from, u32 bytes) PC_NOEXCEPT;
 
 /* ---- opening the devices of a table line; called from ctr, may sleep --------------------------
  */
@@ -179,6 +232,10 @@ void pc_host_attach(struct pc_host *h, struct pc_table *t) PC_NOEXCEPT;
 void pc_host_detach(struct pc_host *h,
                     struct pc_table *t) PC_NOEXCEPT; /* no-op for another table */
 void pc_host_destroy(struct pc_host *h) PC_NOEXCEPT; /* waits for events under way; may sleep */
+
+/* ---- what the engine does for the shims ------------------------------------------------------ */
+/* crc32c, polynomial 0x82F63B78 reflected, not inverted: continues `crc`. Any context, no FPU. */
+u32 pc_crc32c(u32 crc, const void *p, usize bytes) PC_NOEXCEPT;
 
 #ifdef __cplusplus
 }

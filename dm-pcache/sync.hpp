@@ -10,6 +10,7 @@
 #pragma once
 #include "cxxrt/base.hpp"
 #include "cxxrt/guard.hpp"
+#include "cxxrt/result.hpp"
 #include "dm-pcache/platform.h"
 #include "pc_abi.h"
 
@@ -74,6 +75,17 @@ public:
             raw(),
             [](void *context) -> int { return (*static_cast<Condition *>(context))() ? 1 : 0; },
             &condition);
+    }
+    // The same in the context of a process that asked for the wait: Error::interrupted when a
+    // signal came before the condition held.
+    template <class Condition>
+    rt::Error wait_interruptible(Condition condition) noexcept
+    {
+        const int error = pc_event_wait_interruptible(
+            raw(),
+            [](void *context) -> int { return (*static_cast<Condition *>(context))() ? 1 : 0; },
+            &condition);
+        return error ? rt::Error::interrupted : rt::Error::none;
     }
 };
 

@@ -10,13 +10,14 @@ kver=$1 folder=$2 kcflags=$3
 top=$(cd "$(dirname "$0")/.." && pwd)
 
 mkdir -p "$folder"
-# Links whose source is gone. Then those that are missing.
+# Links whose source is gone. Then those that are missing, or lead into another tree (the folder was
+# copied with it).
 find "$folder" -xtype l -delete
 (cd "$top" && find Kbuild Makefile kbuild cxxrt dm-pcache -type f -not -path '*/generated/*' \
 	\( -name '*.[ch]' -o -name '*.[ch]pp' -o -name '*.mk' -o -name '*.sh' -o -name '*.py' \
 	-o -name Kbuild -o -name Makefile \)) |
 while read -r file; do
-	[ -L "$folder/$file" ] && continue
+	[ "$(readlink "$folder/$file")" = "$top/$file" ] && continue
 	mkdir -p "$folder/$(dirname "$file")"
 	ln -sf "$top/$file" "$folder/$file"
 done

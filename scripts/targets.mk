@@ -2,13 +2,39 @@
 #
 # targets.mk - the targets that test and run guests; included by the top Makefile.
 
-.PHONY: demo check check-long guest-shell guest-tools kernels deps
+# SECONDS=60, or SEED=n for one run, FROM=n for other seeds than 1, 2, ...
+sim:
+	+@$(MAKE) -s -f selftests/sim/Makefile sim
 
-GUEST_TOOLS := pattern journal
+# The same in the geometry of real devices: a hundredth of the power cuts per second
+sim-real:
+	+@$(MAKE) -s -f selftests/sim/Makefile sim FLAVOUR=real
+
+# NAME="a b": these alone
+mutants:
+	+@$(MAKE) -s -f selftests/Makefile unit-build FLAVOUR=mutants-small
+	+@$(MAKE) -s -f selftests/sim/Makefile build FLAVOUR=mutants
+	@selftests/mutants.py $(if $(SECONDS),--seconds $(SECONDS)) $(NAME)
+
+# Every cut of small scenarios: about a minute of CPU time; FULL=1: all subsets of up to 12 units.
+sim-exhaustive:
+	+@$(MAKE) -s -f selftests/sim/Makefile sim-exhaustive
+
+# SECONDS=60 over all targets; TARGET=media for one
+fuzz:
+	+@$(MAKE) -s -f selftests/fuzz/Makefile fuzz
+
+# The short form takes about 30 s of CPU time; nth-failure-all is the whole loop
+nth-failure nth-failure-all:
+	+@$(MAKE) -s -f selftests/sim/Makefile $@
+
+.PHONY: sim sim-real sim-exhaustive mutants fuzz nth-failure nth-failure-all demo check check-long guest-shell guest-tools kernels deps
+
+GUEST_TOOLS := pattern journal flip restless iowatch findpage
 
 build/guest/tools/%: selftests/vm/tools/%.c
 	@mkdir -p $(@D)
-	gcc -std=gnu11 -O2 -Wall -Wextra -Werror -static -o $@ $<
+	gcc -std=gnu11 -O2 -Wall -Wextra -Werror -static -pthread -o $@ $<
 
 guest-tools: $(GUEST_TOOLS:%=build/guest/tools/%)
 

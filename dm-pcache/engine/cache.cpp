@@ -3,6 +3,7 @@
 #include "dm-pcache/engine/memory.hpp"
 #include "dm-pcache/engine/parts.hpp"
 #include "dm-pcache/engine/shard_of.hpp"
+#include "dm-pcache/mutants.hpp"
 
 namespace pcache::engine
 {
@@ -11,14 +12,18 @@ namespace
 {
 constinit LockClass waiting_class{"pcache waiting"};
 constinit LockClass settings_class{"pcache settings"};
+constinit LockClass parts_class{"pcache parts"};
 using format::backing_crc_bytes;
 } // namespace
 
-Cache::Cache() noexcept : waiting_lock_(waiting_class), settings_lock_(settings_class) {}
+Cache::Cache() noexcept
+    : parts_lock_(parts_class), waiting_lock_(waiting_class), settings_lock_(settings_class)
+{
+}
 
 Cache::~Cache()
 {
-    if (state() == State::running)
+    if (state() == State::running || state() == State::read_only)
         quiesce();
     drop_parts();
     pc_backing_close(backing_);
@@ -57,12 +62,17 @@ rt::Result<u32> Cache::take_backing_crc() noexcept
     return crc;
 }
 
-rt::Error Cache::open(pc_media *media, pc_backing *backing, pc_host *host,
+rt::Error Cache::open(pc_media *media, pc_backing *backing, pc_host *host, u64 length,
                       media::Refusal &why) noexcept
 {
+    length_ = length;
     host_ = host;
     backing_ = backing;
     if (const rt::Error e = device_.open(media); !ok(e)) {
+        if (e == rt::Error::no_device) {
+            why = {e, "cache device has too many bad pages: replace it, or clear them"};
+            return e;
+        }
         why = {e, e == rt::Error::no_space ? "cache device too small: it must have 512 MiB at least"
                                            : "cache device cannot be mapped"};
         return e;
@@ -79,7 +89,7 @@ rt::Error Cache::take_facts(media::BackingFacts &facts) noexcept
     const rt::Result<u32> crc = take_backing_crc();
     if (!crc)
         return crc.error();
-    facts = {pc_backing_bytes(backing_), *crc};
+    facts = {pc_backing_bytes(backing_), *crc, length_};
     return rt::Error::none;
 }
 
@@ -90,14 +100,9 @@ rt::Error Cache::inspect(media::Inspection &in, media::Refusal &why) noexcept
     media::BackingFacts facts;
     RT_TRY(take_facts(facts));
     RT_TRY(activation.inspect(facts, in, why));
+    RT_TRY(check_options(in, why));
     if (in.kind != media::MediaKind::cache)
         return rt::Error::none;
-    if (in.cache_info.data_crc()) {
-        why = {rt::Error::not_supported,
-               "the cache has data_crc, which this version cannot verify yet: open it with the "
-               "driver that made it"};
-        return why.error;
-    }
     if (in.cache_info.mode() != format::CacheMode::writeback) {
         why = {rt::Error::not_supported,
                "the cache is in a cache_mode other than writeback, which this version does not "
@@ -105,6 +110,33 @@ rt::Error Cache::inspect(media::Inspection &in, media::Refusal &why) noexcept
         return why.error;
     }
     return rt::Error::none;
+}
+
+// What is in force: the media's, which what was asked for must not contradict; of blank media what
+// was asked for.
+rt::Error Cache::check_options(const media::Inspection &in, media::Refusal &why) noexcept
+{
+    const bool blank = in.kind != media::MediaKind::cache;
+    data_crc_ = blank ? asked_.data_crc == Asked::yes : in.cache_info.data_crc();
+    key_sectors_ = data_crc_ ? rt::min(summed_key_bytes, format::geometry.range_bytes)
+                             : format::geometry.range_bytes;
+    key_sectors_ /= format::sector_bytes;
+    if (contradicts(asked_, &why.sentence)) {
+        why.error = rt::Error::invalid;
+        return why.error;
+    }
+    return rt::Error::none;
+}
+
+bool Cache::contradicts(const Options &o, const char **sentence) const noexcept
+{
+    if (o.data_crc == Asked::nothing || (o.data_crc == Asked::yes) == data_crc_)
+        return false;
+    *sentence = data_crc_ ? "the cache was made with data_crc true: leave the option out, or clear "
+                            "the cache to make it anew"
+                          : "the cache was made with data_crc false: leave the option out, or "
+                            "clear the cache to make it anew";
+    return true;
 }
 
 rt::Error Cache::allocate_parts() noexcept
@@ -120,21 +152,38 @@ rt::Error Cache::allocate_parts() noexcept
         queue_, [](void *c) { static_cast<Cache *>(c)->admit_worker(); }, this);
     reclaim_work_.init(
         queue_, [](void *c) { static_cast<Cache *>(c)->reclaim_worker(); }, this);
+    read_only_.work.init(
+        queue_, [](void *c) { static_cast<Cache *>(c)->rescue_worker(); }, this);
 
     Parts &p = *parts_;
     const u32 segments = device_.chain_length();
     RT_TRY(p.segments.allocate(segments));
     RT_TRY(p.heads.allocate(pc_cpus()));
     const u32 most = format::data_bytes / log_bytes_per_ticket / 2;
-    const u32 tickets = rt::min(rt::max(p.heads.count() * tickets_per_head, min_tickets), most);
+    // One more for each key of a write, of a whole range at most: so that it seldom has to wait.
+    const u32 longest = format::geometry.range_bytes / format::sector_bytes / key_sectors_;
+    const u32 tickets =
+        rt::min(rt::max(p.heads.count() * tickets_per_head, min_tickets) + longest, most);
     RT_TRY(p.tickets.allocate(tickets));
     RT_TRY(p.log.allocate(queue_,
                           {[](void *c) noexcept { static_cast<Cache *>(c)->committed(); }, this}));
-    RT_TRY(p.write_back.allocate());
-    RT_TRY(p.gc.allocate());
+    RT_TRY(p.fills.allocate(
+        queue_, {[](void *c, Fill &f) noexcept { static_cast<Cache *>(c)->fill_ended(f); }, this}));
+    RT_TRY(p.write_back.allocate(
+        {[](void *c, u64 bytes) noexcept { static_cast<Cache *>(c)->landed(bytes); }, this}));
+    RT_TRY(p.damage.allocate(queue_, host_));
+    RT_TRY(p.gc.allocate(queue_, host_,
+                         {[](void *c) noexcept { static_cast<Cache *>(c)->freed(); }, this}));
     const u64 pages = u64{segments} * (format::data_bytes / format::page_bytes);
-    p.budget.set_limit(pages * index_bytes_per_page / ExtentTree::node_bytes +
-                       shard_count * nodes_at_least);
+    const u32 per_page = data_crc_ ? index_bytes_per_page_crc : index_bytes_per_page;
+    const u32 least = data_crc_ ? 2 * nodes_at_least : nodes_at_least;
+    p.budget.set_limit(pages * per_page / ExtentTree::node_bytes + shard_count * least);
+    if (data_crc_) {
+        for (Shard &s : p.shards)
+            s.turn_checksums_on();
+        if (!mutant(Mutant::keys_not_kept_apart))
+            p.write_back.keep_keys_apart();
+    }
     return rt::Error::none;
 }
 
@@ -142,28 +191,89 @@ namespace
 {
 // Puts the keys of the log into the index, in replay order.
 struct Recovery {
+    const media::Device &device;
     Segments &segments;
     Shard *shards;
     NodeBudget &budget;
+    SegmentId log_segment; // of the record before
     u64 dirty_bytes = 0;
+    u64 ghosts = 0, lost = 0; // pages
 
     rt::Error key(const media::ReplayedKey &k) noexcept
     {
+        follow(k.record.segment);
         Shard &s = shards[shard_of(k.offset)];
-        while (!s.tree.can_operate(1))
-            s.provide_for_eviction(budget);
+        if (!s.can_operate(1))
+            s.provide_for_recovery(budget);
         const u64 sector = k.offset / format::sector_bytes;
         const u32 sectors = k.length / format::sector_bytes;
         if (k.stale) {
-            (void)s.tree.remove(sector, sectors);
+            if (mutant(Mutant::stale_key_counted_in))
+                segments.recover_key(k.segment);
+            if (!mutant(Mutant::stale_key_skipped))
+                (void)s.tree.remove(sector, sectors);
             return rt::Error::none;
         }
-        s.tree.insert(
-            {sector, sectors, {k.segment.value, k.segment_offset / format::sector_bytes}});
+        const Place place{k.segment.value, k.segment_offset / format::sector_bytes};
+        const bool again = k.dirty && !mutant(Mutant::logged_again_forgotten) &&
+                           logged_again(s, sector, sectors, place);
+        s.insert_key({sector, sectors, place}, k.data_crc);
+        if (again)
+            mark_lost(s, {sector, sectors, place, extent_flag::lost});
         segments.recover_key(k.segment);
         if (k.dirty)
             dirty_bytes += k.length;
+        if (!mutant(Mutant::bad_pages_not_marked) &&
+            device.known_bad(device.data_offset(k.segment) + k.segment_offset, k.length))
+            mark_bad_pages(k, s);
         return rt::Error::none;
+    }
+    // The log goes on in this segment.
+    void follow(SegmentId s) noexcept
+    {
+        if (!(s == log_segment))
+            segments.set_log_next(log_segment, s);
+        log_segment = s;
+    }
+    // An older key says the same of some part: what a key is logged again for is that it cannot be
+    // read (relog.cpp). It is lost at once, then, or GC, when it passes the older one, would take
+    // the index's entry for that one's.
+    bool logged_again(const Shard &s, u64 sector, u32 sectors, Place place) noexcept
+    {
+        for (u32 at = 0; at < sectors;) {
+            const Run run = s.tree.lookup(sector + at, sectors - at);
+            if (run.hit && run.place == Place{place.segment, place.sector + at})
+                return true;
+            at += run.sectors;
+        }
+        return false;
+    }
+    void mark_lost(Shard &s, const Extent &e) noexcept
+    {
+        while (!s.tree.can_operate(1))
+            s.provide_for_eviction(budget);
+        s.tree.insert(e);
+    }
+    // What of a key lies in pages known to be bad, or with data_crc all of it, since it is read as
+    // a whole: lost if it is dirty. The key holds its segment all the same, and hides what is
+    // older.
+    void mark_bad_pages(const media::ReplayedKey &k, Shard &s) noexcept
+    {
+        const u64 data = device.data_offset(k.segment);
+        const u32 end = k.segment_offset + k.length;
+        for (u32 at = k.segment_offset, next; at < end; at = next) {
+            next = s.sums.on()
+                       ? end
+                       : rt::min(rt::round_down(at, format::page_bytes) + format::page_bytes, end);
+            if (!device.known_bad(data + at, next - at))
+                continue;
+            mark_lost(s, {(k.offset + (at - k.segment_offset)) / format::sector_bytes,
+                          (next - at) / format::sector_bytes,
+                          {k.segment.value, at / format::sector_bytes},
+                          k.dirty ? extent_flag::lost : extent_flag::ghost});
+            (k.dirty ? lost : ghosts) +=
+                rt::round_up(next - at, format::page_bytes) / format::page_bytes;
+        }
     }
 };
 } // namespace
@@ -175,9 +285,18 @@ rt::Error Cache::recover(media::Activation &activation, const media::Inspection 
         p.segments.set_generation({i}, in.generations[i]);
         if (in.log_segments[i])
             p.segments.recover_log({i});
+        if (in.retired[i] || (i < read_only_.unusable.size() && read_only_.unusable[i]))
+            p.segments.recover_bad({i});
     }
-    Recovery recovery{p.segments, p.shards, p.budget};
+    Recovery recovery{device_, p.segments, p.shards, p.budget, in.key_tail.segment};
     RT_TRY(activation.replay(in, recovery));
+    recovery.follow(in.head.segment);
+    if (recovery.ghosts || recovery.lost)
+        pc_log(host_, recovery.lost ? PC_ERR : PC_WARN,
+               "keys on pages known to be bad: %llu pages of clean data come from the backing "
+               "device, %llu pages of dirty data are lost: reads of them fail until they are "
+               "written anew",
+               recovery.ghosts, recovery.lost);
     p.segments.finish_recovery();
     p.log.dirty_recovered(recovery.dirty_bytes);
     return rt::Error::none;
@@ -193,18 +312,30 @@ rt::Error Cache::build(media::Refusal &why) noexcept
         media::Inspection in;
         RT_TRY(inspect(in, why));
         if (in.kind == media::MediaKind::blank) {
-            const u32 flags = format::make_cache_flags(false, true, format::CacheMode::writeback,
-                                                       default_gc_percent);
+            const u32 flags =
+                read_only_.format_flags
+                    ? read_only_.format_flags
+                    : format::make_cache_flags(data_crc_, true, format::CacheMode::writeback,
+                                               default_gc_percent);
             RT_TRY(activation.format(facts, flags, why));
-            pc_log(host_, PC_INFO, "formatted the blank cache device: %u segments",
+            pc_log(host_, PC_INFO,
+                   read_only_.accepting.read() ? "formatted the cache device anew: %u segments"
+                   : in.format_cut_short
+                       ? "formatting, which had been cut short, is done: %u segments"
+                       : "formatted the blank cache device: %u segments",
                    device_.seg_count());
         }
     }
     const u64 begin = pc_now_ns();
     media::Inspection in;
     RT_TRY(inspect(in, why));
+    read_only_.why = nullptr;
+    if (in.has_extension)
+        RT_TRY(claim_uuid(in.extension.uuid, why));
+    if (in.damage)
+        return build_read_only(activation, in, why);
     // What the backing device was sent before is durable from here on.
-    if (pc_backing_flush(backing_) != 0) {
+    if (!mutant(Mutant::activation_not_flushed) && pc_backing_flush(backing_) != 0) {
         why = {rt::Error::io, "the backing device failed a FLUSH: see to it first"};
         return why.error;
     }
@@ -213,11 +344,25 @@ rt::Error Cache::build(media::Refusal &why) noexcept
     RT_TRY(recover(activation, in));
     why = {};
     RT_TRY(activation.activate(in, in.cache_info.flags, facts, parts_->metadata, why));
-    parts_->log.begin_session(in.head, in.start_number, in.newest_number);
+    RT_TRY(claim_uuid(parts_->metadata.extension().uuid, why));
+    for (u32 i = 0; i < in.segments; i++) {
+        if (in.retired[i])
+            (void)parts_->segments.mark_bad({i});
+    }
+    parts_->log.begin_session(in.head, in.start_number, in.newest_number, in.leave_head_segment);
     publish_tails();
     pc_log(host_, PC_INFO, "recovered %llu keys (%llu dirty) in %llu ms", in.keys, in.dirty_keys,
            (pc_now_ns() - begin) / millisecond);
     return rt::Error::none;
+}
+
+rt::Error Cache::claim_uuid(const u8 (&uuid)[16], media::Refusal &why) noexcept
+{
+    __builtin_memcpy(uuid_.byte, uuid, sizeof(uuid_.byte));
+    if (claim_.uuid(claim_.context, uuid_, &why.sentence))
+        return rt::Error::none;
+    why.error = rt::Error::busy;
+    return why.error;
 }
 
 void Cache::publish_tails() noexcept
@@ -229,19 +374,27 @@ void Cache::publish_tails() noexcept
     gc_percent_.set(p.metadata.cache_info().gc_percent());
 }
 
-rt::Error Cache::start(media::Refusal &why) noexcept
+rt::Error Cache::start(media::Refusal &why, Claim claim) noexcept
 {
+    claim_ = claim;
     if (const rt::Error e = build(why); !ok(e)) {
         drop_parts();
         return e;
     }
-    run();
+    device_.freeze_chain();
+    if (read_only_.why)
+        enter_read_only();
+    else
+        run();
     return rt::Error::none;
 }
 
 void Cache::run() noexcept
 {
     push_back_.set(0);
+    suspending_.store_release(0);
+    fitted_length_ = length_;
+    parts_->write_back.go_on();
     backing_failing_.set(0);
     retry_at_ = retry_delay_ = 0;
     last_change_ = pc_now_ns();
@@ -254,19 +407,30 @@ void Cache::run() noexcept
 
 void Cache::begin_suspend(bool noflush) noexcept
 {
-    if (state() != State::running)
-        return;
+    (void)suspending_.xchg(1);
+    if (read_only_.accepting.read() && !mutant(Mutant::suspend_waits_for_rescue))
+        stop_rescue();
     push_back_.set(noflush);
-    if (noflush)
-        admit_work_.kick();
+    waiting_changed_.wake();
+    if ((!noflush && !mutant(Mutant::suspend_halts_at_once)) || state() != State::running)
+        return;
+    parts_->write_back.halt();
+    admit_work_.kick();
 }
 
 void Cache::undo_suspend() noexcept
 {
     push_back_.set(0);
+    suspending_.store_release(0);
+    if (state() != State::running)
+        return;
+    parts_->write_back.go_on();
+    admit_work_.kick();
+    reclaim_work_.kick();
 }
 
-// Waiting writes are served, unless the backing device, which they wait for, fails.
+// Waiting writes are served, unless the backing device, which they wait for, fails. After a suspend
+// there are none: device-mapper has waited for them, or they were pushed back.
 void Cache::drain_waiting() noexcept
 {
     admit_work_.kick();
@@ -287,52 +451,154 @@ void Cache::drain_waiting_after_stop() noexcept
     waiting_changed_.wait([this] { return !anybody_waiting(); });
 }
 
+// Nobody is in map(), and no message changes a setting, behind it. False: the cache was not
+// running.
+bool Cache::stop_service() noexcept
+{
+    u32 expected = static_cast<u32>(State::running);
+    bool was_running = false;
+    {
+        rt::Guard g(settings_lock_);
+        was_running = state_.try_cmpxchg(expected, static_cast<u32>(State::suspended));
+    }
+    pc_epoch_wait();
+    return was_running;
+}
+
 void Cache::quiesce() noexcept
 {
     if (!parts_ || state() == State::suspended)
         return;
     drain_waiting();
-    const bool clean = state() == State::running;
-    if (clean)
-        state_.store_release(static_cast<u32>(State::suspended));
-    pc_epoch_wait(); // nobody is in map() any more
+    parts_->write_back.halt();
+    const bool clean = stop_service();
+    parts_->fills.drain();
     drain_waiting_after_stop();
-    parts_->log.commit_and_wait();
-    admit_work_.stop();
-    reclaim_work_.stop();
-    parts_->log.stop();
-    admit_work_.stop(); // the log's last words may have kicked them
-    reclaim_work_.stop();
-    if (clean)
+    if (!mutant(Mutant::staged_left_at_stop))
+        parts_->log.commit_and_wait();
+    if (!mutant(Mutant::workers_not_stopped))
+        stop_workers();
+    if (clean && state() == State::suspended) // a worker's last step may have found damage
         stop_cleanly();
 }
 
+void Cache::not_stopped(const char *what) noexcept
+{
+    state_.store_release(static_cast<u32>(State::failed));
+    pc_raise_event(host_);
+    pc_log(host_, PC_ERR,
+           "not stopped cleanly: %s; what was flushed is in the cache and will be written back at "
+           "the next activation",
+           what);
+}
+
+// Everything is quiet. A noflush suspend must not wait for the backing device, which may be
+// what is wrong. All that CLEAN_STOP says of it is the crc, and that is left out then (0: not
+// taken). The format wants the device FLUSHed in front of CLEAN_STOP: it is, if nothing was sent
+// since the last FLUSH. If something was, the next activation treats this end as a power cut.
 void Cache::stop_cleanly() noexcept
 {
+    const bool noflush = push_back_.read() != 0;
     parts_->heads.leave_all();
-    if (pc_backing_flush(backing_) != 0) {
-        state_.store_release(static_cast<u32>(State::failed));
-        pc_raise_event(host_);
-        pc_log(host_, PC_ERR,
-               "not stopped cleanly: the backing device failed a FLUSH; all data is "
-               "in the cache and will be written back at the next activation");
+    if (parts_->metadata.failed()) {
+        not_stopped("the cache device cannot be stored to");
         return;
     }
-    const rt::Result<u32> crc = take_backing_crc();
+    if (noflush && parts_->write_back.anything_unflushed()) {
+        pc_log(host_, PC_INFO, "stopped without a FLUSH of the backing device: no clean stop");
+        return;
+    }
+    u32 crc = 0;
+    if (!noflush) {
+        if (pc_backing_flush(backing_) != 0 && !mutant(Mutant::stop_flush_ignored)) {
+            not_stopped("the backing device failed a FLUSH");
+            return;
+        }
+        const rt::Result<u32> taken = take_backing_crc();
+        crc = taken ? *taken : 0;
+    }
     parts_->metadata.set_clean_stop(parts_->log.next_number_at_stop(), parts_->log.durable_head(),
-                                    crc ? *crc : 0);
+                                    crc);
+    if (parts_->metadata.failed())
+        not_stopped("the cache device cannot be stored to");
+}
+
+// Whether the log fits a table shorter than the one before. Clean keys beyond its end must go
+// before anything is served, since the table may grow again, and who knows what was done there
+// meanwhile: key tail goes behind the last of them. Dirty ones, and clean ones behind
+// dirty tail, cannot go: refused, unless all that stands behind it is clean.
+rt::Error Cache::fit_table(TableFit &fit, media::Refusal &why) noexcept
+{
+    Parts &p = *parts_;
+    fit.keep_from = p.metadata.key_tail();
+    if (length_ >= fitted_length_)
+        return rt::Error::none;
+    media::RecordReader reader;
+    RT_TRY(reader.allocate());
+    const format::LogPosition head = p.log.durable_head(), dirty = p.metadata.dirty_tail();
+    bool in_front = true, any_dirty = false, beyond_behind = false;
+    media::Record r;
+    for (format::LogPosition at = fit.keep_from; at != head; at = r.behind()) {
+        in_front = in_front && at != dirty;
+        if (reader.read(device_, at, r) != media::ReadOutcome::good) {
+            why = {rt::Error::io, "the log of the cache device cannot be read a second time"};
+            return why.error;
+        }
+        for (u32 i = 0; i < r.keys(); i++) {
+            const format::Key k = reader.key(i);
+            any_dirty |= !in_front && !(k.flags & format::key_clean);
+            if (k.off + k.len <= length_)
+                continue;
+            beyond_behind |= !in_front;
+            fit.keep_from = r.behind();
+        }
+        pc_yield();
+    }
+    fit.all_clean = beyond_behind && !any_dirty;
+    if (beyond_behind && any_dirty)
+        return media::refuse(why, rt::Error::invalid, media::short_table_sentence);
+    return rt::Error::none;
+}
+
+// Step 6 of activation (step 5 finds nothing to do), and what a shorter table demands.
+rt::Error Cache::begin_next_session(const TableFit &fit, media::Refusal &why) noexcept
+{
+    Parts &p = *parts_;
+    const format::LogPosition head = p.log.durable_head();
+    const u64 start_number = p.metadata.extension().limit;
+    p.metadata.begin_session(head, start_number, pc_backing_bytes(backing_));
+    p.log.begin_session(head, start_number, p.log.newest_number());
+    rt::Error e = rt::Error::none;
+    if (fit.keep_from != p.metadata.key_tail()) {
+        pc_log(host_, PC_WARN, "clean data beyond the end of the table is dropped");
+        if (fit.all_clean) { // as write-back would do
+            p.metadata.set_dirty_tail(head);
+            p.write_back.dirty_tail().set(head);
+        }
+        e = p.gc.pass_all(fit.keep_from);
+    }
+    if (ok(e) && !p.metadata.failed())
+        return rt::Error::none;
+    not_stopped("the cache device cannot be stored to");
+    why = {rt::Error::io, "the cache has failed: remove the device"};
+    return why.error;
 }
 
 rt::Error Cache::resume(media::Refusal &why) noexcept
 {
+    if (state() == State::read_only) {
+        suspending_.set(0);
+        return rt::Error::none;
+    }
     if (state() != State::suspended) {
         why = {rt::Error::io, "the cache has failed: remove the device"};
         return why.error;
     }
-    const format::LogPosition head = parts_->log.durable_head();
-    const u64 start_number = parts_->metadata.extension().limit;
-    parts_->metadata.begin_session(head, start_number, pc_backing_bytes(backing_));
-    parts_->log.begin_session(head, start_number, parts_->log.newest_number());
+    if (pc_backing_bytes(backing_) < parts_->metadata.extension().backing_bytes)
+        return media::refuse(why, rt::Error::invalid, media::small_backing_sentence);
+    TableFit fit;
+    RT_TRY(fit_table(fit, why));
+    RT_TRY(begin_next_session(fit, why));
     run();
     return rt::Error::none;
 }
@@ -342,6 +608,8 @@ rt::Error Cache::resume(media::Refusal &why) noexcept
 rt::Error Cache::set_gc_percent(u32 percent) noexcept
 {
     rt::Guard g(settings_lock_);
+    if (state() == State::read_only)
+        return rt::Error::read_only;
     if (state() != State::running)
         return rt::Error::busy;
     const format::CacheInfo now = parts_->metadata.cache_info();
@@ -358,6 +626,9 @@ Snapshot Cache::snapshot() noexcept
     s.state = state();
     if (s.state == State::inactive)
         return s;
+    rt::Guard g(parts_lock_);
+    if (read_only_.rebuilding)
+        return read_only_.last;
     s.segments = device_.seg_count();
     s.chain_length = device_.chain_length();
     s.segments_used = parts_->segments.used();

@@ -4,18 +4,27 @@
 //
 // The way of a write: reserve space and tickets, or wait in order; copy to media, no lock held;
 // fence on the CPU that copied; index entry and staged key in one step under the shard's lock;
-// done. The way of a read: look up under the shard's lock, copy without it, inside an epoch; what
-// is not cached goes to the backing device. Neither sleeps nor changes thread, unless it must wait.
+// done. The way of a read: look up under the shard's lock, copy without it, inside an epoch.
+// Neither sleeps nor changes thread, unless it must wait. What is not cached is read from the
+// backing device and put into the cache (fills.hpp), or read from there alone if that is too much
+// now.
 //
-// Locking: each part has its own, see there. `waiting_lock_` guards the queue of waiting writes.
+// quiesce() and resume() keep the index: nothing is replayed between them.
+//
+// When damage is found the state is read_only (read_only.cpp), at activation or at run time.
+//
+// Locking: each part has its own, see there. `parts_lock_` guards parts_ where map() is not its
+// only user: see read_only.cpp. `waiting_lock_` guards the queue of waiting writes.
 // Whoever runs in map() is inside an epoch; quiesce() sets the state and waits for the epoch to
 // end, so that nobody is in map() behind it.
 #pragma once
 #include "dm-pcache/engine/gc.hpp"
 #include "dm-pcache/engine/heads.hpp"
 #include "dm-pcache/engine/log.hpp"
+#include "dm-pcache/engine/options.hpp"
 #include "dm-pcache/engine/write_back.hpp"
 #include "dm-pcache/media/inspect.hpp"
+#include "dm-pcache/memory.hpp"
 
 namespace pcache::engine
 {
@@ -24,6 +33,7 @@ enum class State : u32 {
     inactive, // not activated yet, or activation failed
     running,
     suspended, // quiesced; the index is kept
+    read_only, // damage, or written by something newer: nothing is stored on either device
     failed     // media cannot be trusted or stored to: all I/O ends with EIO, nothing is stored
 };
 
@@ -42,6 +52,33 @@ struct Snapshot {
     format::LogPosition key_head, dirty_tail, key_tail;
 };
 
+// Asked during start() with the uuid that is on media, and again with the final one: may this cache
+// be activated? False, with a sentence: another one with this uuid is active.
+struct Claim {
+    bool (*uuid)(void *context, const Uuid &uuid, const char **sentence) noexcept;
+    void *context;
+};
+
+// What belongs to the state read_only.
+struct ReadOnly {
+    const char *why = nullptr;     // static text
+    bool at_run_time = false;      // the index knows all, also what the log has lost since
+    bool newer = false;            // a newer driver wrote the media: accept_loss is refused
+    rt::Atomic<u32> index_gone{0}; // all data is on the backing device, and read from there
+    rt::Atomic<u32> accepting{0};  // accept_loss is under way
+    u32 format_flags = 0;          // settings that the new cache keeps; 0: none
+    Array<u8> unusable;            // segments of the new cache that cannot be read; none: empty
+    // Step 1 of accept_loss runs on a worker, so that the waiting for it can be interrupted.
+    Work work;
+    Event done; // job_done became 1
+    void *job = nullptr;
+    rt::Atomic<u32> job_done{0};
+    rt::Atomic<u32> stop{0}; // the job ends soon
+    // Guarded by parts_lock_:
+    bool rebuilding = false; // the parts are being made anew: nobody may look at them,
+    Snapshot last;           // and status shows this
+};
+
 class Cache : rt::NonCopyable
 {
 public:
@@ -49,21 +86,35 @@ public:
     ~Cache(); // closes the devices; a running cache was quiesced before
 
     // ---- life cycle; process context, may sleep, one at a time (device-mapper sees to it) ------
+    // Before open() and start(), which refuse what contradicts the media.
+    void ask(const Options &o) noexcept { asked_ = o; }
     // Takes media, backing and host over, also when it fails. Reads and judges; stores nothing.
-    rt::Error open(pc_media *media, pc_backing *backing, pc_host *host,
+    // length: bytes of the backing device that the table serves.
+    rt::Error open(pc_media *media, pc_backing *backing, pc_host *host, u64 length,
                    media::Refusal &why) noexcept;
+    // The table at hand serves so much; looked at by the next start() or resume(). Not while
+    // running.
+    void set_length(u64 bytes) noexcept { length_ = bytes; }
     // Formats what is blank, recovers, activates and starts the workers. After a failure it may be
     // called again. On success everything read is durable.
-    rt::Error start(media::Refusal &why) noexcept;
-    // Waiting messages end; in a noflush suspend waiting requests are pushed back. Service goes on.
+    rt::Error start(media::Refusal &why, Claim claim) noexcept;
+    // suspending() is true from here on (messages that wait end with -EBUSY), and whoever waits on
+    // the cache's event for it is woken. In a noflush suspend waiting requests are pushed back and
+    // nothing new is sent to the backing device. Service goes on.
     void begin_suspend(bool noflush) noexcept;
     void undo_suspend() noexcept;
     // Drains by itself: waiting requests served, staged keys logged, workers stopped, backing
     // device FLUSHed, clean stop recorded. Nothing touches a device afterwards. If something could
-    // not be drained the state is failed and CLEAN_STOP is not set.
+    // not be drained the state is failed and CLEAN_STOP is not set. In a noflush suspend the
+    // backing device is asked for nothing: no FLUSH, no crc; and where something was sent that no
+    // FLUSH has followed, there is no CLEAN_STOP either.
     void quiesce() noexcept;
-    // After quiesce(): a new session over the same index.
+    // After quiesce(): a new session over the same index. Refused, still suspended, when the table
+    // ends in front of dirty data or the backing device has become smaller; it may be called again.
     rt::Error resume(media::Refusal &why) noexcept;
+    // Between begin_suspend() and the end of the next resume, or undo_suspend(): a message that
+    // waits for anything ends with Error::busy. Any context.
+    bool suspending() const noexcept { return suspending_.load_acquire() != 0; }
 
     // ---- requests; never sleep ---------------------------------------------------------------
     pc_verdict map(pc_bio *bio, void *memory, const pc_io &io) noexcept;
@@ -71,17 +122,44 @@ public:
     // ---- messages, status; may sleep ------------------------------------------------------------
     // 0..90; durable on return.
     rt::Error set_gc_percent(u32 percent) noexcept;
-    Snapshot snapshot() noexcept;                // all zero but the state when inactive
-    Uuid uuid() const noexcept { return uuid_; } // as open() found it
+    // Gives up what of a read-only cache cannot be read: all other dirty data goes to the backing
+    // device, the cache is formatted anew, and the state is running. Error::io: still read-only, no
+    // data is lost by that, it may be given again. Error::busy: a suspend has begun, or it is under
+    // way already; Error::interrupted: a signal came: still read-only, too. Refused (invalid,
+    // not_supported) in another state, and where a newer driver wrote the media. `why` has a
+    // sentence for each.
+    rt::Error accept_loss(media::Refusal &why) noexcept;
+    // Damage was found while running: what is staged is logged, then nothing more is stored, and
+    // the state is read_only (failed, if that cannot be logged). `sentence`: static text. Sleeps;
+    // not for the log's or the admit worker, nor under a lock or in an epoch.
+    void go_read_only(const char *sentence) noexcept;
+    Snapshot snapshot() noexcept; // all zero but the state when inactive
+    // Of the media, as open() found it; of blank media, what it will be formatted with.
+    bool data_crc() const noexcept { return data_crc_; }
+    // A running cache would refuse this; *sentence says why.
+    bool contradicts(const Options &o, const char **sentence) const noexcept;
+    Uuid uuid() const noexcept
+    {
+        return uuid_;
+    } // as open() or start() found it; none: no extension
     State state() const noexcept { return static_cast<State>(state_.load_acquire()); }
     pc_host *host() const noexcept { return host_; }
     pc_media *media() noexcept { return device_.media(); }
     pc_backing *backing() const noexcept { return backing_; }
 
 private:
+    // What a shorter table demands of the log.
+    struct TableFit {
+        format::LogPosition keep_from; // key tail goes there
+        bool all_clean = false;        // dirty tail goes to the head
+    };
     // cache.cpp
     rt::Error inspect(media::Inspection &in, media::Refusal &why) noexcept;
+    rt::Error check_options(const media::Inspection &in, media::Refusal &why) noexcept;
     rt::Error build(media::Refusal &why) noexcept;
+    rt::Error claim_uuid(const u8 (&uuid)[16], media::Refusal &why) noexcept;
+    rt::Error fit_table(TableFit &fit, media::Refusal &why) noexcept;
+    rt::Error begin_next_session(const TableFit &fit, media::Refusal &why) noexcept;
     rt::Error allocate_parts() noexcept;
     rt::Error recover(media::Activation &activation, const media::Inspection &in) noexcept;
     void publish_tails() noexcept;
@@ -90,19 +168,52 @@ private:
     void run() noexcept;
     void drain_waiting() noexcept;
     void drain_waiting_after_stop() noexcept;
+    bool stop_service() noexcept;
+    void not_stopped(const char *what) noexcept;
     void stop_cleanly() noexcept;
     void drop_parts() noexcept;
 
+    // read_only.cpp
+    pc_verdict map_read_only(pc_bio *bio, void *memory, const pc_io &io) noexcept;
+    rt::Error build_read_only(media::Activation &activation, const media::Inspection &in,
+                              media::Refusal &why) noexcept;
+    void enter_read_only() noexcept;
+    void stop_workers() noexcept;
+    rt::Error accept_loss_alone(media::Refusal &why) noexcept;
+    struct RescueJob;
+    rt::Error rescue(RescueJob &job, media::Refusal &why) noexcept;
+    void rescue_worker() noexcept;
+    rt::Error rescue_index(RescueJob &job) noexcept;
+    void stop_rescue() noexcept;
+    void clear_bad_segments(const media::Inspection &in) noexcept;
+    rt::Error rebuild(media::Refusal &why) noexcept;
+
     // requests.cpp
-    pc_verdict map_write(pc_bio *bio, void *memory, const pc_io &io) noexcept;
-    pc_verdict map_read(pc_bio *bio, const pc_io &io) noexcept;
     pc_verdict map_flush(pc_bio *bio, void *memory) noexcept;
-    bool write_now(Request &r, pc_how how) noexcept;
+
+    // reads.cpp
+    pc_verdict map_read(pc_bio *bio, void *memory, const pc_io &io) noexcept;
+    pc_verdict read_damaged(pc_bio *bio, void *memory, const pc_io &io, u32 sectors) noexcept;
+    pc_verdict map_miss(pc_bio *bio, const pc_io &io, u32 sectors) noexcept;
+    bool fill_wanted() const noexcept;
+    void fill_ended(Fill &f) noexcept;
+    void insert_fill(Fill &f) noexcept;
+    void copy_fill(const Fill &f, const Reservation &r) noexcept;
+    bool stage_fill(Fill &f, Reservation &r) noexcept;
+
+    // writes.cpp
+    pc_verdict map_write(pc_bio *bio, void *memory, const pc_io &io) noexcept;
+    bool write_now(Request &r) noexcept;
+    bool admit(Request &r) noexcept;
+    bool reserve(Request &r) noexcept;
+    void copy(Request &r) noexcept;
     bool copy_and_stage(Request &r, pc_how how) noexcept;
     void finish_write(Request &r) noexcept;
+    u64 give_back(Request &r) noexcept;
+    void give_up(Request &r) noexcept;
     void wait_in_order(Request &r) noexcept;
     void admit_worker() noexcept;
-    void push_back_waiting() noexcept;
+    void call_for_help(const Request &front, bool staged) noexcept;
     bool anybody_waiting() const noexcept { return waiting_count_.load_acquire() != 0; }
 
     // reclaim.cpp
@@ -112,7 +223,18 @@ private:
     bool write_back_wanted(u64 now) noexcept;
     bool idle(u64 now) noexcept;
     u32 low_water() const noexcept;
+    bool low() const noexcept;
+    bool space_wanted() const noexcept;
+    void watch_space() noexcept;
+    void end_pacing() noexcept;
+    void limit_batch(bool idle) noexcept;
+    void adapt_batch(u64 took) noexcept;
+    bool collect_garbage(bool &moved) noexcept;
+    bool write_back(u64 now, bool &moved) noexcept;
+    void freed() noexcept;
     void committed() noexcept;
+    void landed(u64 key_bytes) noexcept;
+    void log_unreadable() noexcept;
     void fail(const char *what) noexcept;
     void backing_failed(u64 now) noexcept;
 
@@ -120,30 +242,41 @@ private:
     pc_backing *backing_ = nullptr;
     media::Device device_;
     Uuid uuid_;
+    Options asked_;
+    // Fixed while the cache runs.
+    bool data_crc_ = false;
+    u32 key_sectors_ = 0;   // that a key covers at most
+    Claim claim_{};         // of the last start()
+    u64 length_ = 0;        // of the table at hand, bytes
+    u64 fitted_length_ = 0; // no key of the log lies beyond; known since the last start or resume
     rt::Atomic<u32> state_{0};
 
     // Made by start(), in this order; destroyed the other way round.
     struct Parts;
     Parts *parts_ = nullptr;
     pc_queue *queue_ = nullptr;
+    Mutex parts_lock_;
+    ReadOnly read_only_;
 
     SpinLock waiting_lock_;
     rt::Queue<Request> waiting_;
     rt::Atomic<u32> waiting_count_{0};
-    rt::Atomic<u32> push_back_{0}; // a noflush suspend is under way
+    rt::Atomic<u32> push_back_{0};  // a noflush suspend is under way
+    rt::Atomic<u32> suspending_{0}; // from begin_suspend() to undo_suspend() or the resume
     Event waiting_changed_;
 
     Work admit_work_, reclaim_work_;
     // The reclaim worker's.
     u64 last_operations_ = 0, last_change_ = 0;
-    u64 dirty_since_ = 0;
     u64 retry_at_ = 0, retry_delay_ = 0;
+    u32 short_batch_ = batch_keys_when_short_least; // keys
     rt::Atomic<u32> backing_failing_{0};
 
     Mutex settings_lock_; // one message at a time changes a setting
     rt::Atomic<u32> gc_percent_{default_gc_percent};
     rt::Atomic<u32> cache_flags_{0};
     rt::Atomic<u32> starved_{0}; // the index has no node left: evict, though segments are free
+    rt::Atomic<u32> short_of_space_{0}; // what the front of the queue lacks only reclaim brings
 };
 
 } // namespace pcache::engine

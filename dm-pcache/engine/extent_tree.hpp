@@ -64,12 +64,23 @@ struct Place {
     friend constexpr bool operator==(const Place &, const Place &) = default;
 };
 
+// What an extent of the index says beyond its place.
+namespace extent_flag
+{
+inline constexpr u32 live = 0;
+// The range has left the cache (its clean data could not be used), but its key is still in the log:
+// reads go to the backing device. `place` stays, so that GC finds the entry when it passes the key.
+inline constexpr u32 ghost = 1;
+// Dirty data that cannot be read: reads end with an error until the range is overwritten.
+inline constexpr u32 lost = 2;
+} // namespace extent_flag
+
 // Sectors [sector, sector + sectors) of the backing device are at `place` and what follows it.
 struct Extent {
     u64 sector = 0;
     u32 sectors = 0; // 1 .. 8192
     Place place;
-    u32 flags = 0; // 0 .. 3; the tree only keeps them, and joins equal ones
+    u32 flags = extent_flag::live; // 0 .. 3; the tree only keeps them, and joins equal ones
     constexpr u64 end() const noexcept { return sector + sectors; }
     friend constexpr bool operator==(const Extent &, const Extent &) = default;
 };
@@ -166,7 +177,11 @@ public:
     // removed. Needs can_insert(). `e`: 1 .. 8192 sectors, inside one range of the backing device
     // and below sector_limit; place.sector + sectors <= 2^15.
     void insert(const Extent &e) noexcept;
-    // The same; before, f(const Extent &) gets each overridden piece, clipped to e's range,
+    // The same for one that is never cut, since it overlaps nothing that is in the tree but an
+    // extent of its very range: it may lie anywhere below sector_limit, and the 35 bits of its
+    // place may be any number.
+    void insert_whole(const Extent &e) noexcept;
+    // As insert(); before, f(const Extent &) gets each overridden piece, clipped to e's range,
     // ascending.
     template <class F>
     void insert(const Extent &e, F &&f) noexcept

@@ -82,9 +82,16 @@ template <usize bytes>
 template <usize bytes>
 void BasicExtentTree<bytes>::insert(const Extent &e) noexcept
 {
-    RT_ASSERT(e.sectors && e.end() <= sector_limit &&
-              e.sector / range_sectors == (e.end() - 1) / range_sectors);
-    RT_ASSERT(e.place.segment < 1u << 20 && e.place.sector + e.sectors <= 1u << 15 && e.flags < 4);
+    RT_ASSERT(e.sectors && e.sector / range_sectors == (e.end() - 1) / range_sectors);
+    RT_ASSERT(e.place.sector + e.sectors <= 1u << 15);
+    insert_whole(e);
+}
+
+template <usize bytes>
+void BasicExtentTree<bytes>::insert_whole(const Extent &e) noexcept
+{
+    RT_ASSERT(e.sectors && e.sectors <= extent_max_sectors && e.end() <= sector_limit);
+    RT_ASSERT(e.place.segment < 1u << 20 && e.place.sector < 1u << 15 && e.flags < 4);
     Path path;
     u64 upper = sector_limit;
     Leaf *leaf = root_ ? descend(e.sector, path, upper) : nullptr;

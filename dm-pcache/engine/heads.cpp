@@ -3,6 +3,8 @@
 #include "dm-pcache/engine/heads.hpp"
 #include "dm-pcache/engine/memory.hpp"
 #include "cxxrt/guard.hpp"
+#include "dm-pcache/format/record.hpp"
+#include "dm-pcache/mutants.hpp"
 
 namespace pcache::engine
 {
@@ -28,6 +30,8 @@ Heads::~Heads()
 u32 Heads::count_for(u32 segments, u32 cpus) noexcept
 {
     const u32 affordable = rt::max(segments / head_share, 1u);
+    if (mutant(Mutant::heads_unbounded))
+        return rt::min(cpus, max_heads);
     return rt::min(rt::min(cpus, affordable), max_heads);
 }
 
@@ -64,10 +68,12 @@ bool Heads::reserve_one(Head &h, Reservation &r, u32 key_sectors) noexcept
     u32 start = want >= page_sectors ? rt::round_up(h.used, page_sectors) : h.used;
     // The rest of a segment is used when a page fits, or all that is wanted.
     const u32 rest = start < segment_sectors ? segment_sectors - start : 0;
-    if (!h.open || rest < rt::min(want, page_sectors)) {
+    if (!h.open || segments_.is_bad(h.segment) || rest < rt::min(want, page_sectors)) {
         SegmentId fresh;
-        if (!segments_.take_for_head(fresh))
+        r.no_segment = !segments_.take_for_head(fresh);
+        if (r.no_segment)
             return false;
+        r.next_segment = h.open;
         leave(h);
         h.open = true;
         h.segment = fresh;
@@ -83,6 +89,7 @@ bool Heads::reserve_one(Head &h, Reservation &r, u32 key_sectors) noexcept
     t->place = {h.segment.value, start};
     t->generation = segments_.generation(h.segment);
     t->data_crc = 0;
+    t->flags = mutant(Mutant::write_marked_clean) ? format::key_clean : 0;
     r.tickets.push_back(*t);
     h.used = start + take;
     h.keys++;
@@ -96,6 +103,7 @@ bool Heads::reserve(Reservation &r, u32 key_sectors) noexcept
     Head &h = heads_[pc_cpu() % count_];
     rt::Guard g(h.lock);
     h.operations.set(h.operations.read() + 1);
+    r.no_segment = false;
     while (r.sectors_left)
         if (!reserve_one(h, r, key_sectors))
             return false;

@@ -21,7 +21,9 @@ struct Reservation {
     rt::Queue<Ticket> tickets;
     u64 next_sector = 0; // of the backing device: the first not reserved yet
     u32 sectors_left = 0;
-    bool refilled = false; // a batch of tickets was taken: look whether the pool is low
+    bool refilled = false;     // a batch of tickets was taken: look whether the pool is low
+    bool next_segment = false; // a segment was filled, another begun
+    bool no_segment = false;   // what ran out, if something did, was segments
 };
 
 class Heads : rt::NonCopyable
@@ -35,9 +37,9 @@ public:
     static u32 count_for(u32 segments, u32 cpus) noexcept;
     u32 count() const noexcept { return count_; }
 
-    // Reserves what is left of `r`, on the current CPU's head. False: space or tickets ran out;
-    // what was reserved stays in `r`, and a later call goes on. `key_sectors`: a key covers at most
-    // this. Never sleeps.
+    // Reserves what is left of `r`, on the current CPU's head. False: segments (r.no_segment) or
+    // tickets ran out; what was reserved stays in `r`, and a later call goes on. `key_sectors`: a
+    // key covers at most this. Never sleeps.
     bool reserve(Reservation &r, u32 key_sectors) noexcept;
     // Gives up what `r` holds: its tickets go back and its space is dead.
     // True: a segment was emptied by it.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 // engine/log.cpp - see log.hpp.
 #include "dm-pcache/engine/log.hpp"
+#include "dm-pcache/mutants.hpp"
 
 namespace pcache::engine
 {
@@ -35,15 +36,17 @@ rt::Error Log::allocate(pc_queue *queue, Listener listener) noexcept
     return rt::Error::none;
 }
 
-void Log::begin_session(format::LogPosition head, u64 start_number, u64 newest_number) noexcept
+void Log::begin_session(format::LogPosition head, u64 start_number, u64 newest_number,
+                        bool leave_segment) noexcept
 {
     head_ = head;
+    leaving_ |= leave_segment;
     next_number_ = start_number;
     starting_ = true;
     epoch_bound_.set(0);
     newest_number_.set(newest_number);
     durable_head_.set(head);
-    tickets_.set_log_rest(format::data_bytes - head_.offset);
+    tickets_.set_log_rest(leaving_ ? 0 : format::data_bytes - head_.offset);
 }
 
 u64 Log::next_number_at_stop() const noexcept
@@ -72,14 +75,16 @@ void Log::commit_for(Request &r) noexcept
     bool idle = false;
     {
         rt::Guard g(lock_);
-        if (leading_ || !nothing_staged()) {
+        const bool busy = leading_ && !mutant(Mutant::flush_overtakes_leader);
+        if (busy || !nothing_staged()) {
             waiters_.push_back(r);
             if (leading_)
                 return;
             leading_ = true;
         } else {
             // All that was staged is durable. What is written from now on is the next epoch's.
-            epoch_bound_.set(1);
+            if (!mutant(Mutant::epoch_not_marked))
+                epoch_bound_.set(1);
             idle = true;
         }
     }
@@ -93,6 +98,7 @@ void Log::lead(bool may_sleep) noexcept
 {
     bool hand_over = false;
     for (u32 round = 0; !hand_over; round++) {
+        u64 number = 0;
         {
             rt::Guard g(lock_);
             if (!may_sleep && round == commit_rounds_inline) {
@@ -100,17 +106,24 @@ void Log::lead(bool may_sleep) noexcept
                 break;
             }
             again_ = false;
+            number = ++rounds_;
             served_.splice_back(waiters_);
         }
         collect();
         const bool wrote = pending_count_ != 0;
+        if (mutant(Mutant::flush_ends_early))
+            while (Request *r = served_.pop_front())
+                pc_bio_end(r->bio, 0);
         if (write_pending(may_sleep) == Step::needs_worker) {
             rt::Guard g(lock_);
             hand_over = handed_over_ = true;
             break;
         }
+        rounds_done_.store_release(number);
+        if (awaited_.read())
+            progress_.wake();
         const bool lost = dead();
-        if (!served_.empty())
+        if (!served_.empty() && !mutant(Mutant::epoch_not_marked))
             epoch_bound_.set(1);
         while (Request *r = served_.pop_front())
             pc_bio_end(r->bio, lost ? rt::to_errno(rt::Error::io) : 0);
@@ -165,9 +178,15 @@ Log::Step Log::write_pending(bool may_sleep) noexcept
 
 void Log::give_up_pending() noexcept
 {
-    const u32 count = pending_count_;
+    rt::Queue<Ticket> ordinary, reserve;
+    u32 count = 0;
     pending_count_ = 0;
-    tickets_.give(pending_, count);
+    while (Ticket *t = pending_.pop_front()) {
+        count += !t->reserve;
+        (t->reserve ? reserve : ordinary).push_back(*t);
+    }
+    tickets_.give(ordinary, count);
+    tickets_.give_reserve(reserve);
 }
 
 void Log::kill() noexcept
@@ -180,14 +199,15 @@ void Log::kill() noexcept
 // 24 bytes are always kept free for the LAST record.
 u32 Log::keys_that_fit() const noexcept
 {
-    const u32 rest = format::data_bytes - head_.offset;
-    const u32 fixed = 2 * format::record_header_bytes;
+    const u32 rest = leaving_ ? 0 : format::data_bytes - head_.offset;
+    const u32 fixed = (mutant(Mutant::no_room_for_last) ? 1 : 2) * format::record_header_bytes;
     return rest > fixed ? (rest - fixed) / u32{sizeof(format::Key)} : 0;
 }
 
 void Log::write_kset(u32 keys) noexcept
 {
-    rt::Queue<Ticket> done;
+    rt::Queue<Ticket> done, done_reserve;
+    u32 ordinary = 0;
     u64 dirty = 0;
     for (u32 i = 0; i < keys; i++) {
         Ticket *t = pending_.pop_front();
@@ -198,9 +218,12 @@ void Log::write_kset(u32 keys) noexcept
         k.cache_seg_off = t->place.sector * format::sector_bytes;
         k.seg_gen = t->generation;
         k.data_crc = t->data_crc;
+        k.flags = t->flags;
         __builtin_memcpy(buffer_ + format::kset_bytes(i), &k, sizeof(k));
-        dirty += k.len;
-        done.push_back(*t);
+        if (!(k.flags & format::key_clean))
+            dirty += k.len;
+        ordinary += !t->reserve;
+        (t->reserve ? done_reserve : done).push_back(*t);
     }
     pending_count_ -= keys;
     const u32 bytes = format::seal_kset(buffer_, keys, flags_of_next());
@@ -208,7 +231,8 @@ void Log::write_kset(u32 keys) noexcept
     store_record(buffer_, bytes);
     head_.offset += bytes;
     record_stored();
-    tickets_.give(done, keys);
+    tickets_.give(done, ordinary);
+    tickets_.give_reserve(done_reserve);
 }
 
 // Steps 2 and 3 of "New log segment"; step 1 was the spare's. Sleeps.
@@ -223,6 +247,8 @@ void Log::next_segment() noexcept
     }
     const format::RecordHeader last = format::encode_last(next, flags_of_next());
     store_record(&last, sizeof(last));
+    segments_.set_log_next(head_.segment, next);
+    leaving_ = false;
     head_ = {next, 0};
     metadata_.set_link(next, format::advance(next_number_, format::number_reserve));
     if (metadata_.failed())
@@ -235,7 +261,10 @@ void Log::store_record(const void *record, u32 bytes) noexcept
 {
     const media::Pin pin;
     media::persist::store(pin, device_.data(head_.segment) + head_.offset, record, bytes);
-    media::persist::fence(pin);
+    if (mutant(Mutant::write_back_too_early))
+        durable_head_.set({head_.segment, head_.offset + bytes});
+    if (!mutant(Mutant::record_without_fence))
+        media::persist::fence(pin);
 }
 
 // Number and marks of the record that is being made.
@@ -282,22 +311,56 @@ void Log::commit_and_wait() noexcept
     });
 }
 
+void Log::commit_staged_so_far() noexcept
+{
+    u64 round;
+    awaited_.fetch_add(1);
+    {
+        rt::Guard g(lock_);
+        // One that begins from now on. A leader at work does another one.
+        round = rounds_ + 1;
+        again_ = true;
+    }
+    commit_work_.kick();
+    progress_.wait([this, round] { return rounds_done_.load_acquire() >= round || dead(); });
+    awaited_.fetch_add(~0u);
+}
+
 // Makes the spare: step 1 of "New log segment", in small steps and long before it is needed.
 void Log::spare_worker() noexcept
 {
     SegmentId s;
     if (dead() || segments_.has_spare() || !segments_.take_for_log(s))
         return;
-    const u8 *data = device_.data(s);
-    for (u32 at = 0; at < format::data_bytes; at += zero_step) {
-        const media::Pin pin;
-        media::persist::zero(pin, data + at, rt::min(zero_step, format::data_bytes - at));
-        media::persist::fence(pin);
-        pc_yield();
+    if (!zero_segment(s)) {
+        (void)segments_.mark_bad(s);
+        segments_.release(s); // retired by that
+        spare_work_.kick();
+        return;
     }
     segments_.set_spare(s);
     progress_.wake();
     listener_.committed(listener_.context); // the log has room again
+}
+
+// False: something in it cannot be read. Such a page may have lost its mapping, and is not stored
+// to; and what the log stores must be readable.
+bool Log::zero_segment(SegmentId s) noexcept
+{
+    const u8 *data = device_.data(s);
+    const u32 all =
+        mutant(Mutant::spare_zeroed_in_part) ? format::data_bytes / 2 : format::data_bytes;
+    for (u32 at = 0; at < all; at += zero_step) {
+        const u32 bytes = rt::min(zero_step, all - at);
+        if (!ok(media::persist::probe(data + at, bytes)))
+            return false;
+        const media::Pin pin;
+        if (!mutant(Mutant::spare_not_zeroed))
+            media::persist::zero(pin, data + at, bytes);
+        media::persist::fence(pin);
+        pc_yield();
+    }
+    return true;
 }
 
 void Log::stop() noexcept

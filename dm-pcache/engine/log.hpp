@@ -42,8 +42,10 @@ public:
     rt::Error allocate(pc_queue *queue, Listener listener) noexcept;
 
     // Begins a session: the log is durably valid up to `head` and zero behind it to the end of its
-    // segment; the first record will be a START with `start_number`.
-    void begin_session(format::LogPosition head, u64 start_number, u64 newest_number) noexcept;
+    // segment; the first record will be a START with `start_number`. leave_segment: it is not zero
+    // up to there, so the first record will be a LAST.
+    void begin_session(format::LogPosition head, u64 start_number, u64 newest_number,
+                       bool leave_segment = false) noexcept;
 
     // Under the shard's lock: the shard has a staged key. True: the caller shall call
     // staged_first() after it released the lock.
@@ -58,8 +60,11 @@ public:
     void commit_for(Request &r) noexcept;
     // Everything staged is durable on return, or given up if the log was killed. Sleeps.
     void commit_and_wait() noexcept;
+    // The same for what was staged before the call, while others go on staging. Sleeps.
+    void commit_staged_so_far() noexcept;
     // The cache has failed: from now on nothing is stored, and whoever waits for a commit gets EIO.
     void kill() noexcept;
+    bool killed() const noexcept { return dead(); }
     // Stops both works; nothing may be staged afterwards. Sleeps.
     void stop() noexcept;
 
@@ -88,6 +93,7 @@ private:
     void record_stored() noexcept;
     void commit_worker() noexcept;
     void spare_worker() noexcept;
+    bool zero_segment(SegmentId s) noexcept;
 
     media::Device &device_;
     media::Metadata &metadata_;
@@ -99,7 +105,8 @@ private:
 
     rt::Atomic<u64> staged_{0}; // bit per shard with staged keys
 
-    SpinLock lock_; // guards the next four
+    SpinLock lock_;  // guards the next five
+    u64 rounds_ = 0; // of group commit, begun
     bool leading_ = false;
     bool handed_over_ = false;
     bool again_ = false;
@@ -113,7 +120,10 @@ private:
     format::LogPosition head_{};
     u64 next_number_ = 0;
     bool starting_ = false; // the next record is a START
+    bool leaving_ = false;  // the next record is a LAST
 
+    rt::Atomic<u64> rounds_done_{0}; // everything staged before this round began is durable
+    rt::Atomic<u32> awaited_{0};     // somebody waits for a round
     rt::Atomic<u32> dead_{0};
     rt::Atomic<u32> epoch_bound_{0}; // the next record carries EPOCH
     PublishedPosition durable_head_;

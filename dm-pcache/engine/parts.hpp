@@ -3,6 +3,9 @@
 // is made. One allocation; it goes as one.
 #pragma once
 #include "dm-pcache/engine/cache.hpp"
+#include "dm-pcache/engine/dirty_age.hpp"
+#include "dm-pcache/engine/pacing.hpp"
+#include "dm-pcache/engine/rescue.hpp"
 
 namespace pcache::engine
 {
@@ -11,7 +14,10 @@ struct Cache::Parts : rt::NonCopyable {
     Parts(media::Device &device, pc_backing *backing) noexcept
         : metadata(device), tickets(segments), heads(segments, tickets),
           log(device, metadata, segments, tickets, shards),
-          write_back(device, metadata, log, backing), gc(device, metadata, segments, shards, budget)
+          damage(device, metadata, segments, shards, budget, log, backing),
+          write_back(device, metadata, log, backing, segments, tickets, shards, damage,
+                     backing_ranges),
+          gc(device, metadata, segments, shards, budget, damage)
     {
     }
 
@@ -20,8 +26,13 @@ struct Cache::Parts : rt::NonCopyable {
     Tickets tickets;
     Heads heads;
     NodeBudget budget;
+    Pacing pacing;
+    DirtyAge dirty_age; // the reclaim worker's
     Shard shards[shard_count];
     Log log;
+    Damage damage;
+    Fills fills;
+    RangeLock backing_ranges;
     WriteBack write_back;
     Gc gc;
 };

@@ -14,9 +14,12 @@ struct Request {
     rt::Link<Request> link;
     pc_bio *bio = nullptr;
     Reservation reservation;
-    u32 copied_bytes = 0; // of the bio, from its front: in media and staged
-    bool fua = false;     // when staged it waits for its record
-    bool flush = false;   // no data
+    // Of the bio, from its front. The tickets of the reservation begin behind what is staged.
+    u32 staged_bytes = 0;
+    u32 copied_bytes = 0;  // durable in media, if not staged
+    bool fua = false;      // when staged it waits for its record
+    bool flush = false;    // no data
+    bool admitted = false; // has taken its credit (pacing.hpp)
 };
 static_assert(sizeof(Request) <= PC_REQUEST_BYTES);
 

@@ -2,6 +2,7 @@
 // engine/segments.cpp - see segments.hpp.
 #include "dm-pcache/engine/segments.hpp"
 #include "cxxrt/guard.hpp"
+#include "dm-pcache/mutants.hpp"
 
 namespace pcache::engine
 {
@@ -30,7 +31,7 @@ rt::Error Segments::allocate(u32 count) noexcept
 
 void Segments::set_generation(SegmentId s, u64 generation) noexcept
 {
-    entries_[s.value].generation = generation;
+    entries_[s.value].generation.set(generation);
 }
 
 void Segments::recover_log(SegmentId s) noexcept
@@ -42,16 +43,17 @@ void Segments::finish_recovery() noexcept
 {
     for (u32 s = 0; s < count_; s++) {
         Entry &e = entries_[s];
+        bad_.add(e.bad.read());
         if (e.state == SegmentState::log)
             continue;
         if (e.live.read() > 0)
             e.state = SegmentState::data;
-        else if (e.generation == ~u64{0})
+        else if (e.generation.read() == ~u64{0} || e.bad.read())
             e.state = SegmentState::retired;
         else
             push(free_list_, s);
     }
-    free_.set(free_list_.count);
+    count_free();
 }
 
 void Segments::push(List &l, u32 s) noexcept
@@ -73,13 +75,41 @@ bool Segments::pop(List &l, u32 &s) noexcept
     return true;
 }
 
+// The next free segment that is not bad; the bad ones in front of it are retired.
+bool Segments::pop_free(u32 &s) noexcept
+{
+    while (pop(free_list_, s)) {
+        if (!entries_[s].bad.read() || mutant(Mutant::bad_segment_reused))
+            return true;
+        entries_[s].state = SegmentState::retired;
+        bad_free_--;
+    }
+    return false;
+}
+
+bool Segments::mark_bad(SegmentId s) noexcept
+{
+    rt::Guard g(lock_);
+    Entry &e = entries_[s.value];
+    if (e.bad.read())
+        return false;
+    e.bad.set(1);
+    bad_.add(1);
+    if (e.state == SegmentState::free) {
+        bad_free_++;
+        count_free();
+    }
+    return true;
+}
+
 bool Segments::take_for_head(SegmentId &out) noexcept
 {
     rt::Guard g(lock_);
-    if (free_list_.count <= reserved() || !pop(free_list_, out.value))
+    const u32 reserve = mutant(Mutant::reserve_given_away) ? 0 : reserved();
+    if (free_list_.count - bad_free_ <= reserve || !pop_free(out.value))
         return false;
     entries_[out.value].state = SegmentState::head;
-    free_.set(free_list_.count);
+    count_free();
     return true;
 }
 
@@ -98,10 +128,10 @@ bool Segments::leave_head(SegmentId s, u32 keys) noexcept
 bool Segments::take_for_log(SegmentId &out) noexcept
 {
     rt::Guard g(lock_);
-    if (!pop(free_list_, out.value))
+    if (!pop_free(out.value))
         return false;
     entries_[out.value].state = SegmentState::spare;
-    free_.set(free_list_.count);
+    count_free();
     return true;
 }
 
@@ -136,30 +166,59 @@ bool Segments::drop_key(SegmentId s) noexcept
     return true;
 }
 
-bool Segments::any_emptied() noexcept
+void Segments::leave_log(SegmentId s) noexcept
 {
     rt::Guard g(lock_);
-    return emptied_.count != 0;
+    push(emptied_, s.value);
 }
 
-bool Segments::next_emptied(SegmentId &out) noexcept
+u32 Segments::emptied_count() noexcept
 {
     rt::Guard g(lock_);
-    return pop(emptied_, out.value);
+    return emptied_.count;
+}
+
+bool Segments::next_emptied(SegmentId &out, bool &log) noexcept
+{
+    rt::Guard g(lock_);
+    if (!pop(emptied_, out.value))
+        return false;
+    log = entries_[out.value].state == SegmentState::log;
+    return true;
 }
 
 void Segments::release(SegmentId s) noexcept
 {
     rt::Guard g(lock_);
-    entries_[s.value].state = SegmentState::free;
+    Entry &e = entries_[s.value];
+    e.linked = false;
+    if (e.bad.read() && !mutant(Mutant::bad_segment_reused)) {
+        e.state = SegmentState::retired;
+        return;
+    }
+    e.state = SegmentState::free;
     push(free_list_, s.value);
-    free_.set(free_list_.count);
+    count_free();
 }
 
 void Segments::retire(SegmentId s) noexcept
 {
     rt::Guard g(lock_);
     entries_[s.value].state = SegmentState::retired;
+}
+
+void Segments::set_log_next(SegmentId s, SegmentId next) noexcept
+{
+    rt::Guard g(lock_);
+    entries_[s.value].next = next.value;
+    entries_[s.value].linked = true;
+}
+
+bool Segments::log_next(SegmentId s, SegmentId &next) noexcept
+{
+    rt::Guard g(lock_);
+    next.value = entries_[s.value].next;
+    return entries_[s.value].linked;
 }
 
 SegmentState Segments::state(SegmentId s) noexcept

@@ -9,6 +9,9 @@
 // them when it leaves the segment, so that the hit path writes no shared line; until then `live`
 // may be negative. Recovery, write-back and GC use this one rule.
 //
+// A segment in which something cannot be read is bad: a data head leaves it, and when nothing holds
+// it any more it is retired instead of free, until the next activation.
+//
 // Locking: `lock_` guards states, lists and counts; `live` is atomic. Whoever brings live to 0
 // looks again under the lock, and so does a head that leaves its segment: exactly one of them finds
 // the segment closed and empty.
@@ -39,10 +42,11 @@ public:
     void set_generation(SegmentId s, u64 generation) noexcept;
     void recover_log(SegmentId s) noexcept;
     void recover_key(SegmentId s) noexcept { entries_[s.value].live.add(1); }
+    void recover_bad(SegmentId s) noexcept { entries_[s.value].bad.set(1); }
     // Puts every segment that nothing holds on the free list and the others in their state.
     void finish_recovery() noexcept;
 
-    u64 generation(SegmentId s) const noexcept { return entries_[s.value].generation; }
+    u64 generation(SegmentId s) const noexcept { return entries_[s.value].generation.read(); }
 
     // A free segment for a data head; false when only the log's reserve is left.
     bool take_for_head(SegmentId &out) noexcept;
@@ -56,32 +60,54 @@ public:
     bool use_spare(SegmentId &out) noexcept; // becomes the log's newest segment
     bool has_spare() const noexcept { return has_spare_.read() != 0; }
 
+    // Something in `s` cannot be read, or stored: see above. True if that is news. Any context but
+    // interrupt; never sleeps.
+    bool mark_bad(SegmentId s) noexcept;
+    bool is_bad(SegmentId s) const noexcept { return entries_[s.value].bad.read() != 0; }
+    u32 bad_count() const noexcept { return bad_.read(); } // since the activation
+
+    // One key more holds `s`, which a key holds already.
+    void hold(SegmentId s) noexcept { entries_[s.value].live.add(1); }
     // One key less holds `s`. True if the segment is now emptied.
     bool drop_key(SegmentId s) noexcept;
 
-    bool any_emptied() noexcept;
-    // Takes the next emptied segment off the list; false when there is none.
-    bool next_emptied(SegmentId &out) noexcept;
+    // Key tail has left log segment `s`: it goes to the emptied ones, with its state.
+    void leave_log(SegmentId s) noexcept;
+    u32 emptied_count() noexcept;
+    // Takes the segment that was emptied first off the list; false when there is none. `log`: it
+    // was a log segment, and keeps its generation.
+    bool next_emptied(SegmentId &out, bool &log) noexcept;
     // The new generation is durable, or it was a log segment and nothing names it any more.
     void release(SegmentId s) noexcept;
     void raise_generation(SegmentId s, u64 generation) noexcept
     {
-        entries_[s.value].generation = generation;
+        entries_[s.value].generation.set(generation);
     }
     void retire(SegmentId s) noexcept; // its generation cannot grow any more
 
+    // The log goes on from segment `s` in `next`; forgotten when `s` is released. Written by
+    // recovery, then by the log's leader, long before GC asks.
+    void set_log_next(SegmentId s, SegmentId next) noexcept;
+    bool log_next(SegmentId s, SegmentId &next) noexcept;
+
     u32 free_count() const noexcept { return free_.read(); } // racy, exact under no load
     u32 used() const noexcept { return count_ - free_count(); }
-    // Could a data head have a segment right now?
-    bool available() const noexcept { return free_.read() > reserved(); }
+    // How many segments data heads could have right now; racy.
+    u32 usable() const noexcept
+    {
+        const u32 free = free_.read(), kept = reserved();
+        return free > kept ? free - kept : 0;
+    }
     SegmentState state(SegmentId s) noexcept;
 
 private:
     struct Entry { // 24 bytes
-        u64 generation = 0;
+        rt::Atomic<u64> generation{0};
         rt::Atomic<s32> live{0};
         u32 next = 0; // of the list it is in
         SegmentState state = SegmentState::free;
+        rt::Atomic<u8> bad{0};
+        bool linked = false; // a log segment, and `next` is the one behind it
     };
     struct List {
         u32 head = 0, tail = 0, count = 0;
@@ -89,12 +115,16 @@ private:
     u32 reserved() const noexcept { return has_spare() ? log_reserve - 1 : log_reserve; }
     void push(List &l, u32 s) noexcept;
     bool pop(List &l, u32 &s) noexcept;
+    bool pop_free(u32 &s) noexcept;
+    void count_free() noexcept { free_.set(free_list_.count - bad_free_); }
 
     SpinLock lock_;
     Entry *entries_ = nullptr;
     u32 count_ = 0;
     List free_list_, emptied_;
+    u32 bad_free_ = 0; // of those in free_list_
     u32 spare_ = 0;
+    rt::Atomic<u32> bad_{0};
     rt::Atomic<u32> has_spare_{0};
     rt::Atomic<u32> free_{0};
 };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 // engine/shard.cpp - see shard.hpp.
 #include "dm-pcache/engine/shard.hpp"
+#include "dm-pcache/mutants.hpp"
 
 namespace pcache::engine
 {
@@ -12,11 +13,12 @@ constinit LockClass shard_class{"pcache shard"};
 constexpr usize spare_margin = 4;
 } // namespace
 
-Shard::Shard() noexcept : lock(shard_class), tree(pool) {}
+Shard::Shard() noexcept : lock(shard_class), tree(pool), sums(pool) {}
 
 Shard::~Shard()
 {
     tree.clear();
+    sums.clear();
     while (void *n = pool.take())
         pc_free(n);
 }
@@ -26,14 +28,14 @@ bool Shard::provide(u32 operations, NodeBudget &budget, pc_how how) noexcept
     for (;;) {
         {
             rt::Guard g(lock);
-            if (tree.can_operate(operations))
+            if (can_operate(operations))
                 return true;
         }
         // One need's worth at a time: somebody else may use up what was given meanwhile.
         usize want = 0;
         {
             rt::Guard g(lock);
-            want = tree.nodes_for(operations) + spare_margin;
+            want = nodes_for(operations) + spare_margin;
             want = want > pool.count() ? want - pool.count() : 0;
         }
         for (; want; want--) {
@@ -50,15 +52,19 @@ bool Shard::provide(u32 operations, NodeBudget &budget, pc_how how) noexcept
     }
 }
 
-void Shard::provide_for_eviction(NodeBudget &budget) noexcept
+void Shard::provide_anyway(NodeBudget &budget, bool evict) noexcept
 {
     for (;;) {
         {
             rt::Guard g(lock);
-            if (tree.can_operate(1))
+            if (evict ? can_evict() : can_operate(1))
                 return;
         }
+        if (mutant(Mutant::memory_under_lock))
+            lock.lock();
         void *n = pc_alloc(ExtentTree::node_bytes, PC_MAY_SLEEP);
+        if (mutant(Mutant::memory_under_lock))
+            lock.unlock();
         if (!n) {
             pc_yield();
             continue;
@@ -76,7 +82,7 @@ bool Shard::trim(NodeBudget &budget) noexcept
         void *n = nullptr;
         {
             rt::Guard g(lock);
-            if (pool.count() > tree.nodes_for(2) + 2 * spare_margin)
+            if (pool.count() > nodes_for(1) + 2 * spare_margin)
                 n = pool.take();
         }
         if (!n)

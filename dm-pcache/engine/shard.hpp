@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-// engine/shard.hpp - one of the shards: a lock, a piece of the extent index, and the keys that are
-// staged (in the index, not yet in a record).
+// engine/shard.hpp - one of the shards: a lock, a piece of the extent index, the keys that are
+// staged (in the index, not yet in a record), and the fills in flight.
 //
 // A range of the backing device (geometry.range_bytes) belongs to exactly one shard. Index entry
 // and staged key are made under the shard's lock in one step, and the log takes a shard's staged
@@ -10,7 +10,9 @@
 // sum over all shards is bounded (NodeBudget).
 #pragma once
 #include "cxxrt/guard.hpp"
+#include "dm-pcache/engine/checksums.hpp"
 #include "dm-pcache/engine/extent_tree.hpp"
+#include "dm-pcache/engine/fills.hpp"
 #include "dm-pcache/engine/ticket.hpp"
 
 namespace pcache::engine
@@ -49,18 +51,48 @@ public:
     // Guarded by lock:
     NodePool pool;
     ExtentTree tree;
+    Checksums sums;
     rt::Queue<Ticket> staged;
     u32 staged_count = 0;
+    FillEntries fills;
+
+    // With data_crc; before anything is in the index.
+    void turn_checksums_on() noexcept
+    {
+        tree.set_merging(false);
+        sums.turn_on();
+    }
+    // What `operations` inserts or removes of keys may take from the pool; under the lock.
+    usize nodes_for(u32 operations) const noexcept
+    {
+        return tree.nodes_for(operations) + sums.nodes_for(operations);
+    }
+    bool can_operate(u32 operations) const noexcept
+    {
+        return tree.can_operate(operations) && pool.count() >= nodes_for(operations);
+    }
+    // A key's range can leave the index; the checksums need no node for that.
+    bool can_evict() const noexcept { return tree.can_operate(1); }
+    // A key and the crc of its data enter the index. Needs can_operate(1), under the lock.
+    void insert_key(const Extent &e, u32 data_crc) noexcept
+    {
+        tree.insert(e);
+        sums.insert({e.place, e.sectors, data_crc});
+    }
 
     // Gives the pool what `operations` inserts or removes may take (and a little more, so that most
     // operations need no visit here). False: no memory, or the budget is used up. Call without the
     // lock. How: PC_NOWAIT or PC_MAY_SLEEP.
     bool provide(u32 operations, NodeBudget &budget, pc_how how) noexcept;
-    // The same, sleeping until there is memory, and whatever the budget says.
-    void provide_for_eviction(NodeBudget &budget) noexcept;
+    // The same for one, sleeping until there is memory, and whatever the budget says.
+    void provide_for_eviction(NodeBudget &budget) noexcept { provide_anyway(budget, true); }
+    void provide_for_recovery(NodeBudget &budget) noexcept { provide_anyway(budget, false); }
     // Frees spare nodes beyond what the next few operations need. Call without the lock.
     // True: something was freed.
     bool trim(NodeBudget &budget) noexcept;
+
+private:
+    void provide_anyway(NodeBudget &budget, bool evict) noexcept;
 };
 
 } // namespace pcache::engine

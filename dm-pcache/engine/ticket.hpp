@@ -8,6 +8,12 @@
 //
 //     pool -> data head (a batch) -> request -> staged list of its shard -> record -> pool
 //
+// Beside them there are a few tickets for logging dirty keys again whose data cannot be read
+// (write_back.hpp), with room in the log of their own, relog_bytes: what is left of it, beyond the
+// tickets that are out, is there whenever the ordinary ones get none any more. They go
+//
+//     reserve -> staged list of the key's shard -> record -> reserve
+//
 // Locking: a ticket belongs to whoever holds it; the pool has a spinlock of its own.
 #pragma once
 #include "cxxrt/atomic.hpp"
@@ -28,6 +34,8 @@ struct Ticket {
     Place place;
     u64 generation = 0;
     u32 data_crc = 0;
+    u32 flags = 0;        // of the key: 0 (dirty), or format::key_clean
+    bool reserve = false; // whose it is: never changes
 };
 
 class Tickets : rt::NonCopyable
@@ -35,7 +43,7 @@ class Tickets : rt::NonCopyable
 public:
     explicit Tickets(const Segments &segments) noexcept;
     ~Tickets();
-    // `count` tickets, all in the pool. May sleep.
+    // `count` tickets, all in the pool, and those of the reserve. May sleep.
     rt::Error allocate(u32 count) noexcept;
 
     // Bytes left in the log's newest segment; told by the log.
@@ -44,6 +52,12 @@ public:
     u32 take(u32 count, rt::Queue<Ticket> &to) noexcept;
     void give(rt::Queue<Ticket> &from, u32 count) noexcept;
 
+    // The reserve: a ticket, or null; and back, from the log.
+    Ticket *take_reserve() noexcept;
+    void give_reserve(rt::Queue<Ticket> &from) noexcept;
+    // Is there room in the log for so many keys of the reserve, beside all tickets that are out?
+    bool room_for_reserve(u32 keys) const noexcept;
+
     u32 total() const noexcept { return total_; }
     u32 free_count() const noexcept { return free_.read(); } // racy
     // Is the pool so low that the staged keys should be logged?
@@ -51,7 +65,8 @@ public:
     bool log_has_room() const noexcept
     {
         const u64 spare = segments_.has_spare() ? format::data_bytes : 0;
-        return log_rest_.read() + spare >= u64{total_} * log_bytes_per_ticket + slack_;
+        return log_rest_.read() + spare >=
+               u64{total_} * log_bytes_per_ticket + relog_bytes + slack_;
     }
 
 private:
@@ -59,7 +74,7 @@ private:
     static constexpr u64 slack_ = 256;
     const Segments &segments_;
     SpinLock lock_;
-    rt::Queue<Ticket> pool_;
+    rt::Queue<Ticket> pool_, reserve_;
     Ticket *memory_ = nullptr;
     u32 total_ = 0;
     rt::Atomic<u32> free_{0};

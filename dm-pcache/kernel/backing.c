@@ -8,6 +8,9 @@
  * unsubmitted write must not wait for another; with at most POOL of them begun by all callers
  * together, none waits. Writes are marked REQ_SYNC | REQ_IDLE: they make room for requests that
  * wait, and writeback throttling would count them as background.
+ *
+ * The reads that fill the cache are made in map() and may fail for lack of memory, so they never
+ * wait; their bio_set is another one, so that they take nothing of the writes' reserve.
  */
 #define pr_fmt(fmt) "dm-pcache: " fmt
 #include <linux/bio.h>
@@ -18,15 +21,18 @@
 #include "dm-pcache/kernel/internal.h"
 
 #define POOL 32
+#define READ_POOL 4
 
 struct pc_backing {
     struct pc_table *table;
     struct dm_dev *device;
     struct bio_set bios;
+    struct bio_set reads;
 };
 
+/* A write, or a read into pages: the bio is allocated with the rest in front of it. */
 struct pc_wio {
-    pc_wio_done done;
+    pc_backing_done done;
     void *context;
     struct bio bio; /* last: its inline vector may follow */
 };
@@ -53,6 +59,8 @@ int pc_backing_open(struct pc_table *t, const char *path, struct pc_backing **ou
         goto put;
     if (bioset_init(&b->bios, POOL, offsetof(struct pc_wio, bio), BIOSET_NEED_BVECS))
         goto free;
+    if (bioset_init(&b->reads, READ_POOL, offsetof(struct pc_wio, bio), BIOSET_NEED_BVECS))
+        goto exit_bios;
     b->table = t;
     b->device = device;
     t->backing = device->bdev;
@@ -60,6 +68,8 @@ int pc_backing_open(struct pc_table *t, const char *path, struct pc_backing **ou
     *sentence = NULL;
     *out = b;
     return 0;
+exit_bios:
+    bioset_exit(&b->bios);
 free:
     kfree(b);
 put:
@@ -75,6 +85,7 @@ void pc_backing_close(struct pc_backing *b)
     b->table->backing_device = NULL;
     dm_put_device(b->table->ti, b->device);
     bioset_exit(&b->bios);
+    bioset_exit(&b->reads);
     kfree(b);
 }
 
@@ -87,6 +98,11 @@ void pc_backing_exchange(struct pc_backing *a, struct pc_backing *b)
 u64 pc_backing_bytes(const struct pc_backing *b)
 {
     return bdev_nr_bytes(b->device->bdev);
+}
+
+u32 pc_backing_block(const struct pc_backing *b)
+{
+    return bdev_logical_block_size(b->device->bdev);
 }
 
 const void *pc_backing_identity(const struct pc_backing *b)
@@ -143,10 +159,10 @@ int pc_backing_read(struct pc_backing *b, u64 offset, void *to, u32 bytes)
     return 0;
 }
 
-static void write_ended(struct bio *bio)
+static void ended(struct bio *bio)
 {
     struct pc_wio *w = container_of(bio, struct pc_wio, bio);
-    pc_wio_done done = w->done;
+    pc_backing_done done = w->done;
     void *context = w->context;
     int error = blk_status_to_errno(bio->bi_status);
 
@@ -155,14 +171,14 @@ static void write_ended(struct bio *bio)
     done(context, error);
 }
 
-struct pc_wio *pc_wio_begin(struct pc_backing *b, u64 offset, pc_wio_done done, void *context)
+struct pc_wio *pc_wio_begin(struct pc_backing *b, u64 offset, pc_backing_done done, void *context)
 {
     struct bio *bio = bio_alloc_bioset(b->device->bdev, BIO_MAX_VECS,
                                        REQ_OP_WRITE | REQ_SYNC | REQ_IDLE, GFP_NOIO, &b->bios);
     struct pc_wio *w = container_of(bio, struct pc_wio, bio);
 
     bio->bi_iter.bi_sector = offset >> SECTOR_SHIFT;
-    bio->bi_end_io = write_ended;
+    bio->bi_end_io = ended;
     w->done = done;
     w->context = context;
     return w;
@@ -179,4 +195,36 @@ void pc_wio_submit(struct pc_wio *w)
         submit_bio(&w->bio);
     else
         bio_endio(&w->bio);
+}
+
+void pc_wio_drop(struct pc_wio *w)
+{
+    bio_io_error(&w->bio);
+}
+
+int pc_backing_read_pages(struct pc_backing *b, u64 offset, void *const *pages, u32 bytes,
+                          int nowait, pc_backing_done done, void *context)
+{
+    const u32 page = 4096;
+    struct bio *bio = bio_alloc_bioset(b->device->bdev, DIV_ROUND_UP(bytes, page),
+                                       REQ_OP_READ | REQ_SYNC | (nowait ? REQ_NOWAIT : 0),
+                                       GFP_NOWAIT | __GFP_NOWARN, &b->reads);
+    struct pc_wio *w = container_of(bio, struct pc_wio, bio);
+    u32 at, step;
+
+    if (!bio)
+        return -ENOMEM;
+    for (at = 0; at < bytes; at += step) {
+        step = min(bytes - at, page);
+        if (add_bytes(bio, pages[at / page], step) != step) {
+            bio_put(bio);
+            return -ENOMEM;
+        }
+    }
+    bio->bi_iter.bi_sector = offset >> SECTOR_SHIFT;
+    bio->bi_end_io = ended;
+    w->done = done;
+    w->context = context;
+    submit_bio(bio);
+    return 0;
 }

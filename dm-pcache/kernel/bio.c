@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * bio.c - requests of the upper layer: copies between their pages and media, and their end
- * (platform.h, "the cache device" and "requests of the upper layer"; face.h, pc_bio_accept).
+ * bio.c - requests of the upper layer: copies between their pages and media or memory, and their
+ * end (platform.h, "the cache device" and "requests of the upper layer"; face.h, pc_bio_accept).
  *
  * A bio's own iterator is never moved: every copy walks a copy of it, so that a request may be
  * looked at as often as needed until it ends. Nothing here sleeps or takes a lock.
@@ -59,6 +59,115 @@ void pc_media_from_bio(u8 *to, struct pc_bio *pc_bio, u32 bio_offset, u32 bytes)
         to += v.bv_len;
         bio_advance_iter_single(bio, &iter, v.bv_len);
     }
+}
+
+void pc_bio_copy_to(struct pc_bio *pc_bio, u32 bio_offset, const void *from, u32 bytes)
+{
+    struct bio *bio = to_bio(pc_bio);
+    struct bvec_iter iter = window(bio, bio_offset, bytes);
+
+    while (iter.bi_size) {
+        struct bio_vec v = bio_iter_iovec(bio, iter);
+
+        memcpy_to_bvec(&v, from);
+        from += v.bv_len;
+        bio_advance_iter_single(bio, &iter, v.bv_len);
+    }
+}
+
+/* ---- with a checksum ---------------------------------------------------------------------- */
+
+/*
+ * What is summed passes through a buffer on the stack, which stays in the first level cache. A
+ * sector at a time: it divides every length here.
+ */
+#define CHUNK SECTOR_SIZE
+
+/* The next `bytes` of a bio, which may lie in several of its pages. */
+static void gather(struct bio *bio, struct bvec_iter *iter, u8 *to, u32 bytes)
+{
+    while (bytes) {
+        struct bio_vec v = bio_iter_iovec(bio, *iter);
+        u32 step = min(v.bv_len, bytes);
+        void *from = bvec_kmap_local(&v);
+
+        memcpy(to, from, step);
+        kunmap_local(from);
+        bio_advance_iter_single(bio, iter, step);
+        to += step;
+        bytes -= step;
+    }
+}
+
+static void scatter(struct bio *bio, struct bvec_iter *iter, const u8 *from, u32 bytes)
+{
+    while (bytes) {
+        struct bio_vec v = bio_iter_iovec(bio, *iter);
+        u32 step = min(v.bv_len, bytes);
+        void *to = bvec_kmap_local(&v);
+
+        memcpy(to, from, step);
+        flush_dcache_page(v.bv_page);
+        kunmap_local(to);
+        bio_advance_iter_single(bio, iter, step);
+        from += step;
+        bytes -= step;
+    }
+}
+
+u32 pc_media_from_bio_crc(u8 *to, struct pc_bio *pc_bio, u32 bio_offset, u32 bytes, u32 crc)
+{
+    struct bio *bio = to_bio(pc_bio);
+    struct bvec_iter iter = window(bio, bio_offset, bytes);
+    u8 chunk[CHUNK];
+
+    while (bytes) {
+        u32 step = min_t(u32, bytes, CHUNK);
+
+        gather(bio, &iter, chunk, step);
+        crc = pc_crc32c(crc, chunk, step);
+        memcpy_flushcache(to, chunk, step);
+        to += step;
+        bytes -= step;
+    }
+    return crc;
+}
+
+int pc_media_crc(const u8 *from, usize bytes, u32 *crc)
+{
+    u8 chunk[CHUNK];
+
+    while (bytes) {
+        u32 step = min_t(usize, bytes, CHUNK);
+
+        if (copy_mc_to_kernel(chunk, from, step))
+            return -EIO;
+        *crc = pc_crc32c(*crc, chunk, step);
+        from += step;
+        bytes -= step;
+    }
+    return 0;
+}
+
+int pc_media_to_bio_crc(struct pc_bio *pc_bio, u32 bio_offset, const u8 *from, u32 bytes, u32 skip,
+                        u32 wanted, u32 *crc)
+{
+    struct bio *bio = to_bio(pc_bio);
+    struct bvec_iter iter = window(bio, bio_offset, wanted);
+    u32 at, step, first, end;
+    u8 chunk[CHUNK];
+
+    for (at = 0; at < bytes; at += step) {
+        step = min_t(u32, bytes - at, CHUNK);
+        if (copy_mc_to_kernel(chunk, from + at, step))
+            return -EIO;
+        *crc = pc_crc32c(*crc, chunk, step);
+        first = max(at, skip);
+        end = min(at + step, skip + wanted);
+        if (first < end)
+            scatter(bio, &iter, chunk + (first - at), end - first);
+    }
+    return 0;
 }
 
 void pc_bio_end(struct pc_bio *pc_bio, int error)

@@ -8,6 +8,9 @@
  * an LV of several segments several. A range that the engine needs in one piece and that is not, is
  * vmap'ed alone: mapping all of a device that is larger than DRAM would fail.
  *
+ * Pages that the driver knows to be bad (badblocks) are mapped like the others, by the access mode
+ * for recovery, and listed; the list does not change either.
+ *
  * `lock` guards the list of those extra mappings. Stores, flushes and loads take no lock and do not
  * sleep.
  */
@@ -34,6 +37,11 @@ struct piece {
     u8 *address;
 };
 
+/* Pages that are known to be bad, one after the other. */
+struct bad {
+    u64 first_page, pages;
+};
+
 struct extra {
     struct list_head link;
     u64 first_page, pages;
@@ -46,11 +54,31 @@ struct pc_media {
     u64 start, bytes; /* on the DAX device */
     struct piece *pieces;
     u32 count, room;
+    struct bad *bad;
+    u32 bad_count, bad_room;
     struct mutex lock;
     struct list_head extras;
 };
 
 /* ---- the map -------------------------------------------------------------------------- */
+
+/* An array with room for one more; `bytes`: of an element. */
+static void *grown(void *array, u32 count, u32 *room, usize bytes)
+{
+    u32 more = *room ? 2 * *room : 16;
+    void *fresh;
+
+    if (count < *room)
+        return array;
+    fresh = kvmalloc_array(more, bytes, GFP_KERNEL);
+    if (!fresh)
+        return NULL;
+    if (count)
+        memcpy(fresh, array, count * bytes);
+    kvfree(array);
+    *room = more;
+    return fresh;
+}
 
 static int append(struct pc_media *m, u64 first_page, u64 pages, u8 *address)
 {
@@ -60,37 +88,49 @@ static int append(struct pc_media *m, u64 first_page, u64 pages, u8 *address)
         last->pages += pages;
         return 0;
     }
-    if (m->count == m->room) {
-        u32 room = m->room ? 2 * m->room : 16;
-        struct piece *more = kvmalloc_array(room, sizeof(*more), GFP_KERNEL);
-
-        if (!more)
-            return -ENOMEM;
-        if (m->count)
-            memcpy(more, m->pieces, m->count * sizeof(*more));
-        kvfree(m->pieces);
-        m->pieces = more;
-        m->room = room;
-    }
+    last = grown(m->pieces, m->count, &m->room, sizeof(*last));
+    if (!last)
+        return -ENOMEM;
+    m->pieces = last;
     m->pieces[m->count++] = (struct piece){first_page, pages, address};
+    return 0;
+}
+
+static int append_bad(struct pc_media *m, u64 page)
+{
+    struct bad *last = m->bad_count ? &m->bad[m->bad_count - 1] : NULL;
+
+    if (last && last->first_page + last->pages == page) {
+        last->pages++;
+        return 0;
+    }
+    last = grown(m->bad, m->bad_count, &m->bad_room, sizeof(*last));
+    if (!last)
+        return -ENOMEM;
+    m->bad = last;
+    m->bad[m->bad_count++] = (struct bad){page, 1};
     return 0;
 }
 
 /*
  * Maps one step from page `at` of the partition. Known bad blocks make plain access fail for all
- * of it; for recovery the driver maps up to the bad page, then the bad page alone. Reading that is
- * an error value, since every read is machine-check safe.
+ * of it; for recovery the driver maps up to the bad page (with it, if its first sectors are good),
+ * then the bad page alone. *bad: the last page of what was got is a bad one.
  */
-static long map_step(struct pc_media *m, u64 at, u64 wanted, u8 **address)
+static long map_step(struct pc_media *m, u64 at, u64 wanted, u8 **address, bool *bad)
 {
     pgoff_t page = (m->start >> PAGE_SHIFT) + at;
     struct dax_device *dax = m->device->dax_dev;
-    void *kernel_address;
+    void *kernel_address, *ignored;
     int id = dax_read_lock();
     long got = dax_direct_access(dax, page, wanted, DAX_ACCESS, &kernel_address, NULL);
 
-    if (got <= 0)
+    *bad = false;
+    if (got <= 0) {
         got = dax_direct_access(dax, page, wanted, DAX_RECOVERY_WRITE, &kernel_address, NULL);
+        *bad = got > 0 && got <= wanted &&
+               dax_direct_access(dax, page + got - 1, 1, DAX_ACCESS, &ignored, NULL) <= 0;
+    }
     dax_read_unlock(id);
     *address = kernel_address;
     return got;
@@ -104,7 +144,8 @@ static int map_all(struct pc_media *m, const char *path, const char **sentence)
     while (at < pages) {
         u64 wanted = min_t(u64, pages - at, STEP_PAGES);
         u8 *address = NULL;
-        long got = map_step(m, at, wanted, &address);
+        bool bad;
+        long got = map_step(m, at, wanted, &address, &bad);
 
         if (got <= 0) {
             pc_refuse(m->table, sentence,
@@ -119,7 +160,7 @@ static int map_all(struct pc_media *m, const char *path, const char **sentence)
             return -EOPNOTSUPP;
         }
         got = min_t(u64, got, wanted);
-        if (append(m, at, got, address)) {
+        if (append(m, at, got, address) || (bad && append_bad(m, at + got - 1))) {
             *sentence = "out of memory";
             return -ENOMEM;
         }
@@ -222,6 +263,7 @@ void pc_media_close(struct pc_media *m)
     m->table->media = NULL;
     dm_put_device(m->table->ti, m->device);
     kvfree(m->pieces);
+    kvfree(m->bad);
     mutex_destroy(&m->lock);
     kfree(m);
 }
@@ -242,6 +284,35 @@ void pc_media_identify(const struct pc_media *m, struct pc_media_identity *id)
     id->dax = m->device->dax_dev;
     id->start = m->start;
     id->bytes = m->bytes;
+}
+
+int pc_media_bad_stretch(const struct pc_media *m, u32 i, struct pc_media_stretch *out)
+{
+    if (i >= m->bad_count)
+        return 0;
+    out->offset = m->bad[i].first_page << PAGE_SHIFT;
+    out->bytes = m->bad[i].pages << PAGE_SHIFT;
+    return 1;
+}
+
+/* A page of persistent memory has one address in the linear mapping. */
+int pc_media_overlap(const struct pc_media *a, const struct pc_media *b)
+{
+    u32 i, j;
+
+    for (i = 0; i < a->count; i++) {
+        const u8 *from = a->pieces[i].address;
+        const u8 *to = from + (a->pieces[i].pages << PAGE_SHIFT);
+
+        for (j = 0; j < b->count; j++) {
+            const struct piece *p = &b->pieces[j];
+
+            if (p->address < to && from < p->address + (p->pages << PAGE_SHIFT))
+                return 1;
+        }
+        cond_resched();
+    }
+    return 0;
 }
 
 /* ---- stretches that are not contiguous ------------------------------------------------ */
@@ -382,6 +453,22 @@ int pc_media_load(void *to, const u8 *from, usize bytes)
         to += step;
         from += step;
         bytes -= step;
+    }
+    return 0;
+}
+
+/*
+ * One word of each line: what matters is that every line is loaded, and eight bytes a line are the
+ * least that copy_mc_to_kernel, the only exported load of this kind, takes to do it.
+ */
+int pc_media_probe(const u8 *at, usize bytes)
+{
+    const u8 *end = at + bytes;
+    u64 word;
+
+    for (at = PTR_ALIGN_DOWN(at, SMP_CACHE_BYTES); at < end; at += SMP_CACHE_BYTES) {
+        if (copy_mc_to_kernel(&word, at, sizeof(word)))
+            return -EIO;
     }
     return 0;
 }

@@ -8,6 +8,7 @@
  * first.
  */
 #include <linux/build_bug.h>
+#include <linux/errno.h>
 #include <linux/jiffies.h>
 #include <linux/lockdep.h>
 #include <linux/wait.h>
@@ -78,6 +79,21 @@ void pc_event_wake(struct pc_event *e)
 
 void pc_event_wait(struct pc_event *e, pc_condition condition, void *context)
 {
+    /*
+     * Idle: what is waited for is often the backing device, which may stall for as long as it
+     * likes. A worker that waits for it is neither load nor a hung task, and a process that waits
+     * (suspend, dtr) must not be interrupted.
+     */
     might_sleep();
-    wait_event(*(wait_queue_head_t *)e, condition(context));
+    wait_event_idle(*(wait_queue_head_t *)e, condition(context));
+}
+
+int pc_event_wait_interruptible(struct pc_event *e, pc_condition condition, void *context)
+{
+    /*
+     * Not -ERESTARTSYS, with which the kernel might send the message again behind the back of an
+     * administrator who wanted out.
+     */
+    might_sleep();
+    return wait_event_interruptible(*(wait_queue_head_t *)e, condition(context)) ? -EINTR : 0;
 }

@@ -4,6 +4,7 @@
 // what step 1 reads as the same cache.
 #include "dm-pcache/format/superblock.hpp"
 #include "dm-pcache/media/inspect.hpp"
+#include "dm-pcache/mutants.hpp"
 
 namespace pcache::media
 {
@@ -20,9 +21,8 @@ void Activation::flush_relied_on(const Inspection &in) noexcept
     alignas(8) u8 record[format::max_slot_bytes];
     {
         const Pin pin;
-        const u8 *superblock = device_.meta(format::superblock_offset);
-        if (ok(persist::load(record, superblock, format::superblock_bytes)))
-            persist::flush(pin, superblock, format::superblock_bytes);
+        if (ok(device_.load(record, format::superblock_offset, format::superblock_bytes)))
+            persist::flush(pin, device_.meta(format::superblock_offset), format::superblock_bytes);
         const SlotPlace *const places[] = {&cache_info_place, &extension_place, &key_tail_place,
                                            &dirty_tail_place};
         for (const SlotPlace *p : places) {
@@ -64,20 +64,33 @@ Error Activation::settle_generation(const Inspection &in, SegmentId s) noexcept
 }
 
 // Step 3, first half. Generations come before everything else: the keys that prove them are still
-// there.
-Error Activation::settle_segments(const Inspection &in) noexcept
+// there. A segment whose generation cannot be stored is not used again; it needs none then.
+Error Activation::settle_segments(Inspection &in) noexcept
 {
     for (u32 i = 0; i < in.segments; i++) {
-        RT_TRY(settle_generation(in, {i}));
+        if (const Error e = settle_generation(in, {i}); e == Error::io)
+            in.retired[i] = 1;
+        else
+            RT_TRY(e);
         pc_yield();
     }
     for (u32 i = 0; i < in.segments; i++) {
         format::SegmentInfoRecord r;
         TwoSlot slots;
         if (slots.load(device_, segment_info_place(device_.physical({i})), &r))
-            RT_TRY(slots.complete(device_, &r));
+            RT_TRY(tolerate(slots.complete(device_, &r), "segment_info"));
         pc_yield();
     }
+    return Error::none;
+}
+
+// Where a bad page cannot be rewritten, the other slot serves.
+Error Activation::tolerate(Error e, const char *record) noexcept
+{
+    if (e != Error::io)
+        return e;
+    pc_log(host_, PC_WARN, "a page of %s can be neither read nor rewritten: the other one serves",
+           record);
     return Error::none;
 }
 
@@ -86,16 +99,21 @@ Error Activation::settle_records(const Inspection &in) noexcept
 {
     if (in.rebuild_superblock) {
         const format::SuperblockRecord r = format::encode_superblock(in.seg_num);
-        pc_log(host_, PC_WARN, "the superblock is rebuilt from the extended superblock");
-        RT_TRY(store_durably(device_, format::superblock_offset, &r, sizeof(r)));
+        const Error e = store_durably(device_, format::superblock_offset, &r, sizeof(r));
+        pc_log(host_, PC_WARN,
+               ok(e) ? "the superblock is rebuilt from the extended superblock"
+                     : "the superblock can be neither read nor rewritten: the extended superblock "
+                       "stands for it");
+        if (e != Error::io)
+            RT_TRY(e);
     }
     TwoSlot slots;
     format::CacheInfoRecord info;
     if (slots.load(device_, cache_info_place, &info))
-        RT_TRY(slots.complete(device_, &info));
+        RT_TRY(tolerate(slots.complete(device_, &info), "cache_info"));
     format::ExtensionRecord extension;
     if (slots.load(device_, extension_place, &extension, format::is_extension))
-        RT_TRY(slots.complete(device_, &extension));
+        RT_TRY(tolerate(slots.complete(device_, &extension), "the extended superblock"));
     return Error::none;
 }
 
@@ -125,7 +143,7 @@ namespace
 {
 
 // Whether a tail on media is `wanted`, with our mark. Ends an update that a cut left in one slot.
-bool tail_stands(Device &device, const SlotPlace &place, LogPosition wanted) noexcept
+bool tail_stands(const Device &device, const SlotPlace &place, LogPosition wanted) noexcept
 {
     format::PositionRecord r;
     TwoSlot slots;
@@ -138,7 +156,7 @@ bool tail_stands(Device &device, const SlotPlace &place, LogPosition wanted) noe
 } // namespace
 
 // Step 3, second half. dirty_tail goes first, so that key_tail never stands behind it.
-Error Activation::settle_tails(const Inspection &in, Metadata &m) noexcept
+Error Activation::settle_tails(Inspection &in, Metadata &m) noexcept
 {
     if (!tail_stands(device_, dirty_tail_place, in.dirty_tail))
         m.set_dirty_tail(in.dirty_tail);
@@ -147,48 +165,97 @@ Error Activation::settle_tails(const Inspection &in, Metadata &m) noexcept
     if (in.all_keys_go) {
         m.set_safe_tail(in.key_tail);
         for (u32 i = 0; i < in.segments; i++) {
-            if (in.emptied[i])
-                m.set_generation({i}, in.generations[i]);
+            if (in.emptied[i] && !ok(m.set_generation({i}, in.generations[i])))
+                in.retired[i] = 1;
         }
     }
     return m.failed() ? Error::io : Error::none;
 }
 
-// Step 4. The records that share the head's page must outlive a block write of it.
-Error Activation::zero_behind_head(const Inspection &in) noexcept
+// The rest of the head's page. The records in front of it, from key_tail on, must outlive a block
+// write: they are copied before anything looks behind the head, since Linux unmaps a page whole
+// when poison in it is met. In front of key_tail nothing counts any more, a bad line included.
+Error Activation::zero_heads_page(const Inspection &in) noexcept
 {
-    constexpr u32 line_bytes = 64;
-    u8 line[line_bytes];
     const u32 page = rt::round_down(in.head.offset, format::page_bytes);
-    const u8 *data = device_.data(in.head.segment);
-    for (u32 at = page; at < in.head.offset; at += line_bytes)
-        RT_TRY(persist::load(line, data + at, rt::min(line_bytes, in.head.offset - at)));
-    return zero_durably(device_,
-                        format::segment_offset(device_.physical(in.head.segment)) +
-                            format::segment_control_bytes + in.head.offset,
-                        format::data_bytes - in.head.offset);
+    const u32 front = in.head.offset - page;
+    const u64 at = device_.data_offset(in.head.segment) + page;
+    if (!front)
+        return zero_durably(device_, at, format::page_bytes);
+    u8 *copy = static_cast<u8 *>(pc_alloc(format::page_bytes, PC_MAY_SLEEP));
+    if (!copy)
+        return Error::no_memory;
+    const u32 tail = in.key_tail.segment == in.head.segment ? in.key_tail.offset : page;
+    const u32 first = tail > page ? rt::min(tail - page, front) : 0;
+    __builtin_memset(copy, 0, format::page_bytes);
+    Error e = device_.load(copy + first, at + first, front - first);
+    if (ok(e) && page_readable(device_, at)) {
+        const Pin pin;
+        persist::zero(pin, device_.address(at + front), format::page_bytes - front);
+        persist::fence(pin);
+    } else if (ok(e)) {
+        e = persist::rewrite_page(device_.media(), at, copy);
+        if (ok(e))
+            device_.repaired(at);
+    }
+    pc_free(copy);
+    return e;
 }
 
-Error Activation::settle(const Inspection &in, u32 cache_info_flags, Metadata &m) noexcept
+// Step 4. A page behind the head's that cannot be made zero is left as it is (unless that first
+// record would reach into it), and the log leaves the segment by its first record: nothing reads on
+// behind a LAST record, and an unreadable page is no proof of damage.
+Error Activation::zero_behind_head(Inspection &in) noexcept
 {
-    RT_TRY(settle_segments(in)); // 3
+    const u64 data = device_.data_offset(in.head.segment);
+    u32 at = in.head.offset;
+    if (at < format::data_bytes) {
+        at = rt::round_down(at, format::page_bytes) + format::page_bytes;
+        RT_TRY(zero_heads_page(in));
+    }
+    while (at < format::data_bytes) {
+        const Error e = zero_durably(device_, data + at, format::page_bytes);
+        if (e == Error::io && at >= in.head.offset + format::record_header_bytes)
+            in.leave_head_segment = true;
+        else
+            RT_TRY(e);
+        at += format::page_bytes;
+    }
+    if (in.leave_head_segment) {
+        in.retired[in.head.segment.value] = 1;
+        pc_log(
+            host_, PC_WARN,
+            "a page of the log's segment %u can be neither read nor rewritten: the log leaves it",
+            in.head.segment.value);
+    }
+    return Error::none;
+}
+
+Error Activation::settle(Inspection &in, u32 cache_info_flags, Metadata &m) noexcept
+{
+    if (!mutant(Mutant::tails_before_generations))
+        RT_TRY(settle_segments(in)); // 3
     RT_TRY(settle_records(in));
     load_metadata(in, m);
     RT_TRY(settle_tails(in, m));
-    RT_TRY(zero_behind_head(in)); // 4
+    if (mutant(Mutant::tails_before_generations))
+        RT_TRY(settle_segments(in));
+    if (!mutant(Mutant::head_not_zeroed))
+        RT_TRY(zero_behind_head(in)); // 4
     rt::Guard g(m.extension_mutex_);
     m.change_cache_info(cache_info_flags, in.ours); // 5
     return m.failed() ? Error::io : Error::none;
 }
 
-Error Activation::activate(const Inspection &in, u32 cache_info_flags, const BackingFacts &backing,
+Error Activation::activate(Inspection &in, u32 cache_info_flags, const BackingFacts &backing,
                            Metadata &metadata, Refusal &why) noexcept
 {
     if (in.kind != MediaKind::cache || in.damage)
         return refuse(why, Error::invalid, "only an intact cache can be activated");
     if (!ok(reader_.allocate()))
         return refuse(why, Error::no_memory, "not enough memory to activate the cache device");
-    flush_relied_on(in);
+    if (!mutant(Mutant::caches_trusted))
+        flush_relied_on(in);
     if (const Error e = settle(in, cache_info_flags, metadata); !ok(e)) {
         pc_log(host_, PC_ERR, "activation could not store to the cache device (error %d)",
                static_cast<int>(e));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 // media/device.cpp - see device.hpp.
 #include "dm-pcache/media/device.hpp"
+#include "dm-pcache/media/persist.hpp"
 
 namespace pcache::media
 {
@@ -9,6 +10,7 @@ using format::geometry;
 
 Device::~Device()
 {
+    pc_free(bad_);
     pc_free(chain_);
     pc_free(table_);
     pc_media_close(media_);
@@ -25,6 +27,7 @@ rt::Error Device::open(pc_media *media) noexcept
         return rt::Error::no_space;
     seg_count_ = static_cast<u32>(rt::min<u64>(fit, geometry.max_segments));
 
+    RT_TRY(list_bad_pages());
     meta_ = pc_media_map(media, 0, format::first_segment_offset);
     table_ = static_cast<const u8 **>(pc_alloc(u64{seg_count_} * sizeof(*table_), PC_MAY_SLEEP));
     if (!table_)
@@ -48,11 +51,86 @@ rt::Error Device::open(pc_media *media) noexcept
     return rt::Error::none;
 }
 
-void Device::set_chain(u32 *physical, u32 count) noexcept
+// ---- pages known to be bad ----------------------------------------------------------------
+
+rt::Error Device::list_bad_pages() noexcept
 {
+    pc_media_stretch stretch;
+    u64 count = 0;
+    for (u32 i = 0; pc_media_bad_stretch(media_, i, &stretch); i++)
+        count += stretch.bytes / format::page_bytes;
+    if (!count)
+        return rt::Error::none;
+    pc_log(nullptr, PC_WARN, "%llu pages of the cache device are known to be bad", count);
+    if (count > max_bad_pages)
+        return rt::Error::no_device;
+    bad_ = static_cast<rt::Atomic<u64> *>(pc_alloc(count * sizeof(*bad_), PC_MAY_SLEEP));
+    if (!bad_)
+        return rt::Error::no_memory;
+    for (u32 i = 0; pc_media_bad_stretch(media_, i, &stretch); i++) {
+        const u64 first = stretch.offset / format::page_bytes;
+        for (u64 n = 0; n < stretch.bytes / format::page_bytes; n++)
+            (::new (&bad_[bad_count_++]) rt::Atomic<u64>{0})->set(2 * (first + n));
+    }
+    return rt::Error::none;
+}
+
+u32 Device::first_bad_from(u64 page) const noexcept
+{
+    u32 low = 0, high = bad_count_;
+    while (low < high) {
+        const u32 middle = low + (high - low) / 2;
+        if (bad_[middle].read() / 2 < page)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+bool Device::any_bad(u64 offset, u64 bytes) const noexcept
+{
+    if (!bytes)
+        return false;
+    const u64 last = (offset + bytes - 1) / format::page_bytes;
+    for (u32 i = first_bad_from(offset / format::page_bytes); i < bad_count_; i++) {
+        const u64 entry = bad_[i].read();
+        if (entry / 2 > last)
+            return false;
+        if (!(entry & 1))
+            return true;
+    }
+    return false;
+}
+
+void Device::repaired(u64 page_offset) noexcept
+{
+    const u64 page = page_offset / format::page_bytes;
+    const u32 i = first_bad_from(page);
+    if (i < bad_count_ && bad_[i].read() == 2 * page)
+        bad_[i].set(2 * page + 1);
+}
+
+rt::Error Device::load(void *to, u64 offset, usize bytes) const noexcept
+{
+    if (known_bad(offset, bytes))
+        return rt::Error::io;
+    return persist::load(to, address(offset), bytes);
+}
+
+bool Device::set_chain(u32 *physical, u32 count) noexcept
+{
+    if (frozen_) {
+        const bool same =
+            count == chain_length_ && !physical == !chain_ &&
+            (!chain_ || !__builtin_memcmp(physical, chain_, u64{count} * sizeof(u32)));
+        pc_free(physical);
+        return same;
+    }
     pc_free(chain_);
     chain_ = physical;
     chain_length_ = count;
+    return true;
 }
 
 } // namespace pcache::media

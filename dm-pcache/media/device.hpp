@@ -1,8 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 // media/device.hpp - where things are on the mapped cache device: read-only addresses.
 //
-// Immutable after open() and set_chain(); may be read from anywhere without a lock.
+// Also knows the pages that the driver knew to be bad when the device was opened. Those are never
+// loaded from: metadata and log are read by load(), and whoever wants data asks known_bad() first.
+// Data is never put there, so the paths of a request need not ask. A page that a block write has
+// made good leaves the list.
+//
+// Immutable after open() and freeze_chain(); may be read from anywhere without a lock.
 #pragma once
+#include "cxxrt/atomic.hpp"
 #include "cxxrt/result.hpp"
 #include "dm-pcache/format/geometry.hpp"
 #include "dm-pcache/platform.h"
@@ -19,6 +25,7 @@ public:
     // Maps the five metadata pages and segments 0 .. seg_count() - 1 (as many as the device holds,
     // at most geometry.max_segments), each contiguous in the address space. Takes `media` over
     // (closes it in the destructor, and when it fails). May sleep. Error::no_space: too small.
+    // Error::no_device: more than max_bad_pages are known to be bad.
     rt::Error open(pc_media *media) noexcept;
 
     u64 bytes() const noexcept { return bytes_; }
@@ -45,8 +52,12 @@ public:
     }
 
     // The chain: logical to physical. Null: the identity (nothing is kept). Takes the table over
-    // (pc_free), and frees the one before. Before anything below is used.
-    void set_chain(u32 *physical, u32 count) noexcept;
+    // (pc_free), and frees the one before. Before anything below is used. False, and nothing
+    // changes: the chain is frozen, and this is another one.
+    bool set_chain(u32 *physical, u32 count) noexcept;
+    // While a cache is active its readers use the chain without a lock.
+    void freeze_chain() noexcept { frozen_ = true; }
+    void thaw_chain() noexcept { frozen_ = false; }
     u32 chain_length() const noexcept { return chain_length_; } // number of logical segments
     format::PhysicalSegment physical(format::SegmentId s) const noexcept
     {
@@ -57,8 +68,32 @@ public:
     {
         return segment(physical(s)) + format::segment_control_bytes;
     }
+    // The same as an offset of the device.
+    u64 data_offset(format::SegmentId s) const noexcept
+    {
+        return format::segment_offset(physical(s)) + format::segment_control_bytes;
+    }
+
+    // ---- pages known to be bad ----
+    static constexpr u32 max_bad_pages = 1u << 18; // 1 GiB; the list then takes 2 MiB
+    u32 bad_pages() const noexcept { return bad_count_; }
+    // Whether [offset, offset + bytes) touches one. Costs a branch where there is none.
+    bool known_bad(u64 offset, u64 bytes) const noexcept
+    {
+        return bad_count_ && any_bad(offset, bytes);
+    }
+    // A block write has made this page good. Any thread, but one at a time for one page.
+    void repaired(u64 page_offset) noexcept;
+    // Copies [offset, offset + bytes) out, machine-check safe. Error::io when a line cannot be read
+    // or its page is known to be bad (nothing is loaded then); the target is undefined. Does not
+    // sleep.
+    rt::Error load(void *to, u64 offset, usize bytes) const noexcept;
 
 private:
+    rt::Error list_bad_pages() noexcept;
+    bool any_bad(u64 offset, u64 bytes) const noexcept;
+    u32 first_bad_from(u64 page) const noexcept;
+
     pc_media *media_ = nullptr;
     const u8 *meta_ = nullptr;
     const u8 *linear_ = nullptr; // when all segments lie in one stretch of addresses
@@ -67,6 +102,9 @@ private:
     u64 bytes_ = 0;
     u32 seg_count_ = 0;
     u32 chain_length_ = 0;
+    bool frozen_ = false;
+    rt::Atomic<u64> *bad_ = nullptr; // page number * 2, ascending; + 1: repaired
+    u32 bad_count_ = 0;
 };
 
 } // namespace pcache::media

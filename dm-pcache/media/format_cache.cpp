@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
-// media/format_cache.cpp - makes a cache of a blank device: see inspect.hpp, and format.md,
-// "Formatting". Until step 5 the superblock's magic is 0 and the extended superblock says
-// FORMATTING, so that a cut anywhere leaves something that may be formatted again, and nothing
-// else.
+// media/format_cache.cpp - makes a cache of a blank device, or gives a damaged one up: see
+// inspect.hpp, and format.md, "Formatting". Until step 5 the superblock's magic is 0 and the
+// extended superblock says FORMATTING, so that a cut anywhere leaves something that may be
+// formatted again, and nothing else.
 #include "dm-pcache/format/superblock.hpp"
 #include "dm-pcache/media/inspect.hpp"
+#include "dm-pcache/mutants.hpp"
 
 namespace pcache::media
 {
@@ -51,6 +52,12 @@ Error store_extension(Device &device, const Extension &e) noexcept
     return slots.store(device, &r);
 }
 
+Error clear_superblock(Device &device) noexcept
+{
+    static constexpr u8 nothing[format::superblock_bytes] = {};
+    return store_durably(device, format::superblock_offset, nothing, sizeof(nothing));
+}
+
 Error store_position(Device &device, const SlotPlace &place, format::LogPosition p) noexcept
 {
     format::PositionRecord r;
@@ -65,7 +72,8 @@ Error store_generation(Device &device, PhysicalSegment s) noexcept
 {
     format::GenerationRecord r;
     TwoSlot slots;
-    const bool former = slots.load(device, generation_place(s), &r);
+    const bool former =
+        slots.load(device, generation_place(s), &r) && !mutant(Mutant::generations_restart);
     r = format::encode_generation(former ? format::next_generation(r.gen)
                                          : format::first_generation);
     return slots.store(device, &r);
@@ -76,6 +84,7 @@ Error store_link(Device &device, PhysicalSegment s, u32 seg_num) noexcept
     format::SegmentInfoRecord r;
     TwoSlot slots;
     slots.load(device, segment_info_place(s), &r);
+    slots.allow_single_slot(); // an interrupted format begins anew
     r = format::encode_segment_info({s.value + 1 < seg_num, {s.value + 1}});
     return slots.store(device, &r);
 }
@@ -86,15 +95,25 @@ Error Activation::format_segments() noexcept
 {
     const u32 n = device_.seg_count();
     for (u32 i = 0; i < n; i++) {
-        RT_TRY(store_generation(device_, {i}));
+        // A segment whose generation cannot be stored is retired at activation.
+        if (const Error e = store_generation(device_, {i}); e != Error::io)
+            RT_TRY(e);
         pc_yield();
     }
     for (u32 i = 0; i < n; i++) {
         RT_TRY(store_link(device_, {i}, n));
         pc_yield();
     }
-    return zero_durably(device_, format::segment_offset({0}) + format::segment_control_bytes,
-                        format::data_bytes);
+    // The log begins here. A bad page further on: it leaves the segment with its first record.
+    const u64 data = format::segment_offset({0}) + format::segment_control_bytes;
+    if (mutant(Mutant::former_log_left))
+        return Error::none;
+    RT_TRY(zero_durably(device_, data, format::page_bytes));
+    for (u32 at = format::page_bytes; at < format::data_bytes; at += format::page_bytes) {
+        if (const Error e = zero_durably(device_, data + at, format::page_bytes); e != Error::io)
+            RT_TRY(e);
+    }
+    return Error::none;
 }
 
 Error Activation::format_tails() noexcept
@@ -115,17 +134,45 @@ Error Activation::format_cache_info(u32 cache_info_flags, u32 &crc) noexcept
     return slots.store_sealed(device_, &r);
 }
 
+Error Activation::give_up(const BackingFacts &backing, const Inspection &in, Refusal &why) noexcept
+{
+    if (in.kind != MediaKind::cache || in.newer())
+        return refuse(why, Error::not_supported,
+                      "cache device was written by a newer driver: use that one");
+    Extension e = in.extension;
+    u64 used_up_to = e.limit;
+    if (!in.has_extension) {
+        e = {};
+        pc_random(e.uuid, sizeof(e.uuid));
+        e.backing_bytes = backing.bytes;
+        e.seg_num = in.seg_num;
+        e.link_seg = format::no_link;
+        used_up_to = in.start_number;
+    }
+    e.state |= format::extension_state::formatting;
+    e.limit = format::advance(used_up_to, format::number_reserve);
+    Error error = store_extension(device_, e); // 3
+    if (ok(error))
+        error = clear_superblock(device_); // 4
+    if (ok(error))
+        return Error::none;
+    pc_log(host_, PC_ERR, "the cache device could not be given up (error %d)",
+           static_cast<int>(error));
+    return refuse(why, error, "a page of the cache device can be neither read nor rewritten");
+}
+
 Error Activation::format_steps(const Identity &id, u64 backing_bytes, u32 cache_info_flags) noexcept
 {
-    static constexpr u8 no_superblock[format::superblock_bytes] = {};
     Extension e = new_extension(id, device_.seg_count(), backing_bytes);
     RT_TRY(store_extension(device_, e)); // 1
-    RT_TRY(store_durably(device_, format::superblock_offset, no_superblock, sizeof(no_superblock)));
+    RT_TRY(clear_superblock(device_));
+    const format::SuperblockRecord superblock = format::encode_superblock(device_.seg_count());
+    if (mutant(Mutant::superblock_too_early))
+        RT_TRY(store_durably(device_, format::superblock_offset, &superblock, sizeof(superblock)));
     RT_TRY(format_segments()); // 2
     RT_TRY(format_tails());    // 3
     u32 crc = 0;
-    RT_TRY(format_cache_info(cache_info_flags, crc)); // 4
-    const format::SuperblockRecord superblock = format::encode_superblock(device_.seg_count());
+    RT_TRY(format_cache_info(cache_info_flags, crc));                                           // 4
     RT_TRY(store_durably(device_, format::superblock_offset, &superblock, sizeof(superblock))); // 5
     e.state = 0;
     e.cache_info_crc = crc;

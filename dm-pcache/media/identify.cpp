@@ -2,6 +2,7 @@
 // media/identify.cpp - see identify.hpp.
 #include "dm-pcache/media/identify.hpp"
 #include "dm-pcache/format/superblock.hpp"
+#include "dm-pcache/mutants.hpp"
 
 namespace pcache::media
 {
@@ -35,7 +36,7 @@ bool zero_but_for_extension(const Device &device, u64 from, u64 to) noexcept
                   format::geometry.segment_bytes % piece_bytes == 0);
     u8 piece[piece_bytes];
     for (u64 at = from; at < to; at += piece_bytes) {
-        if (!ok(persist::load(piece, device.address(at), piece_bytes)))
+        if (!ok(device.load(piece, at, piece_bytes)))
             return false;
         for (u32 i = 0; i < piece_bytes; i++) {
             if (piece[i] && !in_extension_slot(at + i))
@@ -51,7 +52,7 @@ bool mainline_format_interrupted(const Device &device, RecordReader &reader) noe
     if (!zero_but_for_extension(device, format::cache_info_offset, format::first_segment_offset))
         return false;
     Record r;
-    return reader.read(device.segment({0}) + format::segment_control_bytes, 0, r) ==
+    return reader.read(device, format::segment_offset({0}) + format::segment_control_bytes, 0, r) ==
            ReadOutcome::none;
 }
 
@@ -66,8 +67,9 @@ Error read_extension(const Device &device, Identity &out, Refusal &why) noexcept
     case ExtensionState::good:
         return Error::none;
     case ExtensionState::newer:
-        return refuse(why, Error::not_supported,
-                      "cache device was written by a newer driver: use that one");
+        out.has_extension = false;
+        out.newer_extension = true;
+        return Error::none;
     case ExtensionState::impossible:
         break;
     }
@@ -86,11 +88,19 @@ Error identify_without_superblock(const Device &device, Identity &out, Refusal &
             why, Error::exists,
             "cache device has lost its superblock, but holds a cache: to give it up, zero "
             "its first 128 KiB");
-    if (!zero_but_for_extension(device, 0, blank_bytes))
+    if (!mutant(Mutant::blank_not_checked) && !zero_but_for_extension(device, 0, blank_bytes))
         return refuse(why, Error::exists,
                       "cache device is not blank: to use it, zero its first 128 KiB");
     out.formattable = true;
     return Error::none;
+}
+
+// Without a good superblock nothing can be served that a newer driver's extended superblock
+// describes.
+Error refuse_newer(Refusal &why) noexcept
+{
+    return refuse(why, Error::not_supported,
+                  "cache device was written by a newer driver: use that one");
 }
 
 // The extension says what was in the superblock.
@@ -108,7 +118,7 @@ Error rebuild_from_extension(Identity &out, Refusal &why) noexcept
 Error identify_superblock(const Device &device, Identity &out, Refusal &why) noexcept
 {
     u8 bytes[format::superblock_bytes];
-    if (!ok(persist::load(bytes, device.meta(format::superblock_offset), sizeof(bytes)))) {
+    if (!ok(device.load(bytes, format::superblock_offset, sizeof(bytes)))) {
         if (out.has_extension && !out.extension.formatting())
             return rebuild_from_extension(out, why);
         return refuse(why, Error::io,
@@ -121,6 +131,8 @@ Error identify_superblock(const Device &device, Identity &out, Refusal &why) noe
         out.seg_num = s.seg_num;
         return Error::none;
     case SuperblockState::no_magic:
+        if (out.newer_extension)
+            return refuse_newer(why);
         return identify_without_superblock(device, out, why);
     case SuperblockState::foreign:
         return refuse(why, Error::exists,
@@ -129,8 +141,7 @@ Error identify_superblock(const Device &device, Identity &out, Refusal &why) noe
         return refuse(why, Error::not_supported,
                       "cache was made on a big-endian machine: use it there");
     case SuperblockState::newer:
-        return refuse(why, Error::not_supported,
-                      "cache device was written by a newer driver: use that one");
+        return refuse_newer(why);
     case SuperblockState::bad_size:
         return refuse(why, Error::io,
                       "cache device is damaged: its superblock names an impossible seg_num");
@@ -167,8 +178,10 @@ Error read_cache_info(const Device &device, RecordReader &reader, Identity &out,
     format::CacheInfoRecord r;
     TwoSlot slots;
     if (!slots.load(device, cache_info_place, &r)) {
-        if ((!out.has_extension || out.extension.formatting()) &&
-            mainline_format_interrupted(device, reader)) {
+        if (!out.newer_extension &&
+            (!out.has_extension || out.extension.formatting() ||
+             mutant(Mutant::damage_taken_for_new)) &&
+            (mutant(Mutant::damage_taken_for_new) || mainline_format_interrupted(device, reader))) {
             out.formattable = true;
             return Error::none;
         }

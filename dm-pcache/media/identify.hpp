@@ -24,6 +24,7 @@ struct Refusal {
 struct Identity {
     bool formattable = false;
     bool has_extension = false;
+    bool newer_extension = false;    // has_extension is false then: it says nothing to us
     bool rebuild_superblock = false; // it is bad, and the extension knows what was in it
     format::Extension extension{};   // valid if has_extension
     u32 seg_num = 0;                 // of a cache
@@ -34,6 +35,13 @@ struct Identity {
 // Fills `out`, or says in `why` what is refused.
 rt::Error identify(const Device &device, pc_host *host, RecordReader &reader, Identity &out,
                    Refusal &why) noexcept;
+
+inline constexpr const char *short_table_sentence =
+    "the table is too short: the cache holds data beyond its end that is not written back; load "
+    "the "
+    "longer table and wait until key_head equals dirty_tail";
+inline constexpr const char *small_backing_sentence =
+    "backing device is smaller than the one this cache belongs to";
 
 // Sets `why` and returns the error.
 inline rt::Error refuse(Refusal &why, rt::Error e, const char *sentence) noexcept

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 // media/inspect.cpp - activation step 1: see inspect.hpp. Stores nothing.
 #include "dm-pcache/media/inspect.hpp"
+#include "dm-pcache/mutants.hpp"
 
 namespace pcache::media
 {
@@ -43,26 +44,20 @@ void Inspection::clear() noexcept
     pc_free(generations);
     pc_free(log_segments);
     pc_free(emptied);
+    pc_free(retired);
     generations = nullptr;
-    log_segments = emptied = nullptr;
+    log_segments = emptied = retired = nullptr;
     kind = MediaKind::blank;
     cache_info = {};
     key_tail = dirty_tail = head = damage_at = newest_record = {};
     start_number = newest_number = records = keys = dirty_keys = 0;
     backing_crc = segments = damage = seg_num = newest_record_bytes = 0;
     clean_stop = ours = has_extension = dropped_front = dirty_tail_lost = key_tail_lost = false;
-    all_keys_go = rebuild_superblock = has_newest_record = false;
+    leave_head_segment = false;
+    front_beyond = false;
+    all_keys_go = rebuild_superblock = has_newest_record = format_cut_short = false;
+    runs.clear();
     extension = {};
-}
-
-Error Activation::refuse_damage(Inspection &out, u32 bits, LogPosition at, Refusal &why) noexcept
-{
-    out.damage = bits;
-    out.damage_at = at;
-    pc_log(host_, PC_ERR, "damage at %u:%u of the log (proofs %#x): %s", at.segment.value,
-           at.offset, bits, damage_sentence(bits));
-    return refuse(why, bits & damage::newer ? Error::not_supported : Error::io,
-                  damage_sentence(bits));
 }
 
 Error Activation::inspect(const BackingFacts &backing, Inspection &out, Refusal &why) noexcept
@@ -72,6 +67,7 @@ Error Activation::inspect(const BackingFacts &backing, Inspection &out, Refusal 
         return refuse(why, Error::no_memory, no_memory_sentence);
     Identity id;
     RT_TRY(identify(device_, host_, reader_, id, why));
+    out.format_cut_short = id.formattable && id.has_extension;
     if (id.formattable)
         return Error::none;
     out.kind = MediaKind::cache;
@@ -86,13 +82,15 @@ Error Activation::inspect(const BackingFacts &backing, Inspection &out, Refusal 
     if (id.has_extension && backing.bytes < id.extension.backing_bytes) {
         pc_log(host_, PC_ERR, "backing device has %llu bytes, the cache was made for %llu",
                backing.bytes, id.extension.backing_bytes);
-        return refuse(why, Error::invalid,
-                      "backing device is smaller than the one this cache belongs to");
+        return refuse(why, Error::invalid, small_backing_sentence);
     }
     RT_TRY(allocate_tables(out, why));
     RT_TRY(read_chain(out, why));
+    find_bad_segments(out);
     out.ours = id.has_extension && id.extension.names_cache_info(id.cache_info_crc);
-    RT_TRY(read_tails(out, why));
+    if (id.newer_extension)
+        note_damage(out, damage::newer, {});
+    read_tails(out);
     return read_log(backing, out, why);
 }
 
@@ -101,7 +99,8 @@ Error Activation::allocate_tables(Inspection &out, Refusal &why) noexcept
     out.generations = allocate_table<u64>(out.segments);
     out.log_segments = allocate_table<u8>(out.segments);
     out.emptied = allocate_table<u8>(out.segments);
-    if (!out.generations || !out.log_segments || !out.emptied)
+    out.retired = allocate_table<u8>(out.segments);
+    if (!out.generations || !out.log_segments || !out.emptied || !out.retired)
         return refuse(why, Error::no_memory, no_memory_sentence);
     return Error::none;
 }
@@ -151,11 +150,22 @@ Error Activation::read_chain(Inspection &out, Refusal &why) noexcept
         pc_free(chain);
         chain = nullptr;
     }
-    device_.set_chain(chain, out.segments);
+    if (!device_.set_chain(chain, out.segments))
+        return refuse(
+            why, Error::io,
+            "the segment chain of the active cache device has changed: remove the device");
     return Error::none;
 }
 
-Error Activation::read_tails(Inspection &out, Refusal &why) noexcept
+void Activation::find_bad_segments(Inspection &out) noexcept
+{
+    if (!device_.bad_pages())
+        return;
+    for (u32 i = 0; i < out.segments; i++)
+        out.retired[i] = device_.known_bad(device_.data_offset({i}), format::data_bytes);
+}
+
+void Activation::read_tails(Inspection &out) noexcept
 {
     format::PositionRecord key, dirty;
     TwoSlot slots;
@@ -165,42 +175,66 @@ Error Activation::read_tails(Inspection &out, Refusal &why) noexcept
         out.key_tail = format::decode_position(key);
     if (dirty_good)
         out.dirty_tail = format::decode_position(dirty);
-    out.ours = out.ours && key_good && format::has_mark(key);
+    out.ours = out.ours && key_good && (format::has_mark(key) || mutant(Mutant::mark_not_asked));
     out.key_tail_lost = !key_good;
     out.dirty_tail_lost = !dirty_good;
-    RT_TRY(stand_in_for_tails(out, key_good, dirty_good, why));
-    const bool key_possible = format::possible_position(out.key_tail, out.segments);
-    if (key_possible && format::possible_position(out.dirty_tail, out.segments))
-        return Error::none;
-    return refuse_damage(out, damage::bad_tail, key_possible ? out.dirty_tail : out.key_tail, why);
+    stand_in_for_tails(out, key_good, dirty_good);
+    if (!(out.damage & damage::tails))
+        judge_tails(out);
 }
 
-Error Activation::stand_in_for_tails(Inspection &out, bool key_good, bool dirty_good,
-                                     Refusal &why) noexcept
+// Whether the extended superblock knows where key_tail stood.
+bool Activation::safe_tail_stands(const Inspection &out) noexcept
+{
+    format::CacheInfoRecord info;
+    TwoSlot slots;
+    return out.has_extension && slots.load(device_, cache_info_place, &info) &&
+           out.extension.names_cache_info(info.header.crc);
+}
+
+void Activation::stand_in_for_tails(Inspection &out, bool key_good, bool dirty_good) noexcept
 {
     if (key_good && dirty_good)
-        return Error::none;
+        return;
     if (dirty_good) {
         out.key_tail = out.dirty_tail;
         pc_log(host_, PC_WARN,
                "key_tail cannot be read: clean data in front of dirty_tail is lost");
-        return Error::none;
+        return;
     }
     if (key_good) {
         out.dirty_tail = out.key_tail;
-    } else {
-        format::CacheInfoRecord info;
-        TwoSlot slots;
-        if (!out.has_extension || !slots.load(device_, cache_info_place, &info) ||
-            !out.extension.names_cache_info(info.header.crc))
-            return refuse_damage(out, damage::tails, {}, why);
+    } else if (safe_tail_stands(out)) {
         out.key_tail = out.dirty_tail = out.extension.safe_tail;
+    } else {
+        note_damage(out, damage::tails, {});
+        return;
     }
     pc_log(
         host_, PC_WARN,
         "dirty_tail cannot be read: all of the log is written back again; until that is done the "
         "backing device may go back to an earlier epoch");
-    return Error::none;
+}
+
+// A tail where no record can begin is damage; what is read of such a log is read as if that tail
+// could not be read.
+void Activation::judge_tails(Inspection &out) noexcept
+{
+    const bool key_possible = format::possible_position(out.key_tail, out.segments);
+    const bool dirty_possible = format::possible_position(out.dirty_tail, out.segments);
+    if (key_possible && dirty_possible)
+        return;
+    note_damage(out, damage::bad_tail, key_possible ? out.dirty_tail : out.key_tail);
+    out.dirty_tail_lost = out.dirty_tail_lost || !dirty_possible;
+    if (dirty_possible)
+        out.key_tail = out.dirty_tail;
+    else if (key_possible)
+        out.dirty_tail = out.key_tail;
+    else if (safe_tail_stands(out) &&
+             format::possible_position(out.extension.safe_tail, out.segments))
+        out.key_tail = out.dirty_tail = out.extension.safe_tail;
+    else
+        out.damage |= damage::tails;
 }
 
 // Walks the log and judges its end. Damage bits; 0: `w` is the walk that counts. A hole in front of
@@ -210,7 +244,8 @@ u32 Activation::find_end(const WalkContext &c, Inspection &out, WalkFacts &w,
 {
     w = walk_log(c, out.key_tail);
     newest_read = w.newest_number;
-    if (w.met_dirty_tail || (w.broken & (damage::newer | damage::bad_key)))
+    if (w.met_dirty_tail || mutant(Mutant::proof_a_ignored) ||
+        (w.broken & (damage::newer | damage::bad_key)))
         return judge_end(c, w);
 
     const LogPosition hole = w.end;
@@ -243,13 +278,36 @@ Error Activation::read_log(const BackingFacts &backing, Inspection &out, Refusal
         out.log_segments, facts.get()};
     WalkFacts w;
     u64 newest_read = 0;
-    const u32 bits = find_end(c, out, w, newest_read);
+    const u32 tails = out.damage & (damage::tails | damage::bad_tail);
+    const u32 bits = tails ? 0 : find_end(c, out, w, newest_read);
     if (bits & damage::bad_key)
         pc_log(host_, PC_ERR, "a key of the record at %u:%u is out of bounds (fault %u)",
                w.end.segment.value, w.end.offset, static_cast<u32>(w.key_fault));
     if (bits)
-        return refuse_damage(out, bits, w.end, why);
-    out.head = w.end;
+        note_damage(out, bits, w.end);
+    if ((bits || tails) && !ok(salvage_log(c, out, w)))
+        return refuse(why, Error::no_memory, no_memory_sentence);
+    take_walk(w, out);
+    if (w.newest_number && (!newest_read || format::after(w.newest_number, newest_read)))
+        newest_read = w.newest_number;
+    choose_start_number(newest_read, out);
+    read_generations(facts.get(), out);
+    if (!out.damage)
+        RT_TRY(fit_table(backing, w, out, why));
+    Error e = out.dirty_tail_lost ? shorten_redo(out) : Error::none;
+    if (ok(e) && !out.damage)
+        e = pass_stale_front(facts.get(), backing.table_bytes, out);
+    if (!ok(e))
+        return refuse(why, e, "the log of the cache device cannot be read a second time");
+    if (out.damage)
+        return Error::none;
+    return compare_backing(backing, facts.get(), out, why);
+}
+
+void Activation::take_walk(const WalkFacts &w, Inspection &out) noexcept
+{
+    if (!out.runs.count())
+        out.head = w.end;
     out.records = w.records;
     out.keys = w.keys;
     out.dirty_keys = w.dirty_keys;
@@ -257,16 +315,15 @@ Error Activation::read_log(const BackingFacts &backing, Inspection &out, Refusal
     out.has_newest_record = w.records != 0;
     out.newest_record = w.newest_at;
     out.newest_record_bytes = w.newest_bytes;
-    choose_start_number(newest_read, out);
-    RT_TRY(read_generations(facts.get(), out, why));
-    if (const Error e = pass_stale_front(facts.get(), out); !ok(e))
-        return refuse(why, e, "the log of the cache device cannot be read a second time");
-    return compare_backing(backing, facts.get(), out, why);
 }
 
 // A START record takes `limit`, so that no number is used twice in a cache's life.
 void Activation::choose_start_number(u64 newest_read, Inspection &out) noexcept
 {
+    if (mutant(Mutant::start_follows_last) && newest_read) {
+        out.start_number = format::next_number(newest_read);
+        return;
+    }
     if (out.has_extension && (!newest_read || format::after(out.extension.limit, newest_read))) {
         out.start_number = out.extension.limit;
         return;
@@ -281,9 +338,12 @@ void Activation::choose_start_number(u64 newest_read, Inspection &out) noexcept
     out.start_number = random ? random : 1;
 }
 
-// Generations from media and, where a slot was lost, from the log.
-Error Activation::read_generations(const SegmentFacts *facts, Inspection &out,
-                                   Refusal &why) noexcept
+// Generations from media and, where a slot was lost, from the log. The same rules hold for a
+// damaged log, with the records that count: a segment is given a new generation only when key_tail
+// has left its keys, so all its keys between key_tail and the head have the same one, and those
+// that are lost in a hole say no more than those that are left. With none left, and no slot good,
+// nothing points there.
+void Activation::read_generations(const SegmentFacts *facts, Inspection &out) noexcept
 {
     for (u32 i = 0; i < out.segments; i++) {
         const SegmentFacts &f = facts[i];
@@ -292,9 +352,9 @@ Error Activation::read_generations(const SegmentFacts *facts, Inspection &out,
         u64 gen;
         if (slots.load(device_, generation_place(device_.physical({i})), &r)) {
             gen = r.gen;
-            if (f.in_front)
+            if (f.in_front && !mutant(Mutant::generation_not_proved))
                 gen = rt::max(gen, f.highest_front);
-            if (f.behind)
+            if (f.behind && !mutant(Mutant::generation_not_proved))
                 gen = rt::max(gen, f.highest_behind);
         } else {
             gen = f.behind     ? f.highest_behind
@@ -302,44 +362,44 @@ Error Activation::read_generations(const SegmentFacts *facts, Inspection &out,
                                : format::first_generation;
         }
         out.generations[i] = gen;
-        if (f.lowest_dirty < gen && !out.dirty_tail_lost) {
+        if (f.lowest_dirty < gen && !out.dirty_tail_lost && !mutant(Mutant::stale_dirty_accepted)) {
             pc_log(host_, PC_ERR, "segment %u has generation %llu, a dirty key says %llu", i, gen,
                    f.lowest_dirty);
-            return refuse_damage(out, damage::stale_dirty, out.dirty_tail, why);
+            if (!(out.damage & damage::stale_dirty))
+                note_damage(out, damage::stale_dirty, out.dirty_tail);
+        }
+        pc_yield();
+    }
+}
+
+// Where the last record of [from, stop) that holds a stale key, or one beyond table_bytes, ends;
+// `from` if none does.
+Error Activation::find_end_of_stale(const Inspection &out, LogPosition from, LogPosition stop,
+                                    u64 table_bytes, LogPosition &end) noexcept
+{
+    end = from;
+    Record r;
+    for (LogPosition at = from; !(at == stop); at = r.behind()) {
+        if (reader_.read(device_, at, r) != ReadOutcome::good)
+            return Error::io;
+        for (u32 i = 0; i < r.keys(); i++) {
+            const format::Key k = reader_.key(i);
+            if (k.seg_gen < out.generations[k.cache_seg_id] || k.off + k.len > table_bytes)
+                end = r.behind();
         }
         pc_yield();
     }
     return Error::none;
 }
 
-// key_tail goes behind the last record in front of dirty_tail that holds a stale key: this ends a
-// GC pass that was cut.
-Error Activation::pass_stale_front(const SegmentFacts *facts, Inspection &out) noexcept
+// key_tail goes to `tail`: what is counted from there on is counted anew.
+Error Activation::move_key_tail(Inspection &out, LogPosition tail) noexcept
 {
-    // The facts may speak of keys that were dropped with a hole: nothing is left in front then.
-    bool any = false;
-    for (u32 i = 0; i < out.segments && !any && !(out.key_tail == out.dirty_tail); i++)
-        any = facts[i].in_front && facts[i].lowest_front < out.generations[i];
-    if (!any)
-        return Error::none;
-
-    LogPosition tail = out.key_tail;
-    Record r;
-    for (LogPosition at = out.key_tail; !(at == out.dirty_tail); at = r.behind()) {
-        if (reader_.read(device_, at, r) != ReadOutcome::good)
-            return Error::io;
-        for (u32 i = 0; i < r.keys(); i++) {
-            const format::Key k = reader_.key(i);
-            if (k.seg_gen < out.generations[k.cache_seg_id])
-                tail = r.behind();
-        }
-        pc_yield();
-    }
-    // What is counted from key_tail on is counted anew.
     out.key_tail = tail;
     out.records = out.keys = out.newest_number = 0;
     __builtin_memset(out.log_segments, 0, out.segments);
     out.log_segments[tail.segment.value] = 1;
+    Record r;
     for (LogPosition at = tail; !(at == out.head); at = r.behind()) {
         if (reader_.read(device_, at, r) != ReadOutcome::good)
             return Error::io;
@@ -353,12 +413,67 @@ Error Activation::pass_stale_front(const SegmentFacts *facts, Inspection &out) n
     return Error::none;
 }
 
+// Keys beyond the end of the table: dirty ones, and clean ones behind dirty_tail, must be written
+// back first, unless all that stands behind it is clean; others leave the log.
+Error Activation::fit_table(const BackingFacts &backing, const WalkFacts &w, Inspection &out,
+                            Refusal &why) noexcept
+{
+    out.front_beyond = w.front_end > backing.table_bytes;
+    if (w.behind_end > backing.table_bytes && !w.dirty_keys) {
+        out.front_beyond = true;
+        out.dirty_tail = out.head; // as write-back would do
+    } else if (w.behind_end > backing.table_bytes) {
+        pc_log(host_, PC_ERR,
+               "the table has %llu sectors, the cache holds data that is not written back up to "
+               "sector %llu",
+               backing.table_bytes / format::sector_bytes, w.behind_end / format::sector_bytes);
+        return refuse(why, Error::invalid, short_table_sentence);
+    }
+    if (out.front_beyond)
+        pc_log(host_, PC_WARN, "clean data beyond the end of the table is dropped");
+    return Error::none;
+}
+
+// key_tail goes behind the last record in front of dirty_tail that holds a stale key, which ends a
+// GC pass that was cut, or a key beyond the end of the table.
+Error Activation::pass_stale_front(const SegmentFacts *facts, u64 table_bytes,
+                                   Inspection &out) noexcept
+{
+    // The facts may speak of keys that were dropped with a hole: nothing is left in front then.
+    bool any = out.front_beyond;
+    for (u32 i = 0; i < out.segments && !any && !(out.key_tail == out.dirty_tail); i++)
+        any = facts[i].in_front && facts[i].lowest_front < out.generations[i];
+    if (!any || mutant(Mutant::stale_front_kept))
+        return Error::none;
+    LogPosition tail;
+    RT_TRY(find_end_of_stale(out, out.key_tail, out.dirty_tail, table_bytes, tail));
+    return move_key_tail(out, tail);
+}
+
+// dirty_tail could not be read, and key_tail stands for it. What stands in front of a stale key had
+// been written back, since a segment is emptied in front of dirty_tail only: writing it again would
+// bring back what was older than the stale key, or send what its segment holds now.
+Error Activation::shorten_redo(Inspection &out) noexcept
+{
+    LogPosition tail;
+    const Run run = out.run(0);
+    RT_TRY(find_end_of_stale(out, run.begin, run.end, ~u64{0}, tail));
+    if (tail == run.begin || mutant(Mutant::redo_not_shortened))
+        return Error::none;
+    out.dirty_tail = tail;
+    if (!out.runs.count())
+        return move_key_tail(out, tail);
+    out.key_tail = tail;
+    out.runs.set_begin(0, tail);
+    return Error::none;
+}
+
 // Somebody mounted, formatted or swapped the backing device behind a clean stop.
 Error Activation::compare_backing(const BackingFacts &backing, const SegmentFacts *facts,
                                   Inspection &out, Refusal &why) noexcept
 {
     if (!out.ours || !out.clean_stop || !out.backing_crc || !backing.first_crc ||
-        out.backing_crc == backing.first_crc)
+        out.backing_crc == backing.first_crc || mutant(Mutant::backing_not_compared))
         return Error::none;
     pc_log(host_, PC_WARN, "backing device has changed: crc %08x at the clean stop, %08x now",
            out.backing_crc, backing.first_crc);
@@ -382,8 +497,7 @@ Error Activation::compare_backing(const BackingFacts &backing, const SegmentFact
     return Error::none;
 }
 
-ReplayedKey Activation::replayed(const Inspection &in, const Record &r, u32 i,
-                                 bool dirty) const noexcept
+ReplayedKey Activation::replayed(const Inspection &in, const Record &r, u32 i) const noexcept
 {
     const format::Key k = reader_.key(i);
     return {k.off,
@@ -393,7 +507,8 @@ ReplayedKey Activation::replayed(const Inspection &in, const Record &r, u32 i,
             k.seg_gen,
             k.data_crc,
             k.seg_gen < in.generations[k.cache_seg_id],
-            dirty && !(k.flags & format::key_clean),
+            !(k.flags & format::key_clean),
+            false,
             r.at};
 }
 

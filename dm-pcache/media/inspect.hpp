@@ -3,12 +3,15 @@
 // replays its log, and then activates it (steps 2 to 6) or formats it.
 //
 // Nothing read is trusted: the decoders are strict, every read is machine-check safe, every
-// position and count is checked before it is used. Damage is reported as a sentence and an error.
+// position and count is checked before it is used. Damage of the log, or what a newer driver wrote
+// there, is a result: the records that count can be replayed, but such a cache is not activated.
+// What cannot be served at all is an error with a sentence.
 // No locking: one caller at a time per Device, and nobody else stores meanwhile.
 #pragma once
 #include "dm-pcache/media/identify.hpp"
 #include "dm-pcache/media/log_walk.hpp"
 #include "dm-pcache/media/metadata.hpp"
+#include "dm-pcache/media/salvage.hpp"
 
 namespace pcache::media
 {
@@ -22,11 +25,15 @@ enum class MediaKind {
 struct BackingFacts {
     u64 bytes;     // size of the backing device
     u32 first_crc; // crc of its first 128 KiB as format.md has it; 0: not taken
+    // How much of it the table serves. Keys beyond must be gone before anything is served: the
+    // table may grow again, and who knows what was done there meanwhile.
+    u64 table_bytes = ~u64{0};
 };
 
-// What step 1 found. Owns its tables. All positions are logical. Where inspect() failed for damage
-// of the log, `damage` and `damage_at` say which proofs fired and where; the rest is then as far as
-// it was known.
+// What step 1 found. Owns its tables. All positions are logical. With damage, `damage` and
+// `damage_at` say what proves it and where; records, keys and generations are then those of the
+// runs that count, `head` is the end of the first run, and key_tail and dirty_tail say from where
+// on its keys count and are dirty (all keys of the other runs are).
 struct Inspection : rt::NonCopyable {
     MediaKind kind = MediaKind::blank;
     format::CacheInfo cache_info{};
@@ -41,25 +48,38 @@ struct Inspection : rt::NonCopyable {
     u8 *log_segments = nullptr; // by logical segment: 1 if a log segment between key_tail and head
     u32 segments = 0;
 
-    u32 damage = 0; // bits of damage::
+    u32 damage = 0; // bits of damage::; 0: intact
     format::LogPosition damage_at{};
+    Runs runs; // in log order, the first one perhaps empty; of an intact log: none, see run()
     bool dropped_front = false;   // a hole in front of dirty_tail cost clean keys
     bool dirty_tail_lost = false; // it could not be read: a redo may take the backing device back
     bool key_tail_lost = false;
-    bool all_keys_go = false; // the backing device was changed behind a clean stop
+    bool front_beyond = false; // keys in front of dirty_tail lie beyond the end of the table
+    bool all_keys_go = false;  // the backing device was changed behind a clean stop
     bool rebuild_superblock = false;
+    bool format_cut_short = false; // kind == blank: by a power cut, or an error
     u32 seg_num = 0;
     format::Extension extension{};  // valid if has_extension
     bool has_newest_record = false; // between key_tail and head
     format::LogPosition newest_record{};
     u32 newest_record_bytes = 0;
     u8 *emptied = nullptr; // by logical segment: 1 if all_keys_go has raised its generation
+    // By logical segment: 1 if it must not be used for anything new. Pages of its data area are
+    // known to be bad; or, known after activate(), something in it can be neither read nor stored.
+    u8 *retired = nullptr;
+    // Set by activate(): the head's segment could not be made zero up to its end, so the first
+    // record must be a LAST.
+    bool leave_head_segment = false;
 
     ~Inspection();
     void clear() noexcept;
+    // Nothing on media may be given up: a driver that knows more can read it.
+    bool newer() const noexcept { return damage & damage::newer; }
+    u32 run_count() const noexcept { return runs.count() ? runs.count() : 1; }
+    Run run(u32 i) const noexcept { return runs.count() ? runs[i] : Run{key_tail, head}; }
 };
 
-// Called for each key of the log in replay order, from Inspection::key_tail to the head.
+// Called for each key of the log in replay order, run by run.
 struct ReplayedKey {
     u64 offset; // on the backing device, bytes
     u32 length; // bytes
@@ -69,6 +89,7 @@ struct ReplayedKey {
     u32 data_crc;
     bool stale; // removes what older keys said about its range and puts nothing there
     bool dirty;
+    bool epoch; // begins a flush epoch: the first key behind a mark, or behind a hole
     format::LogPosition record; // where its record begins
 };
 
@@ -79,8 +100,8 @@ class Activation : rt::NonCopyable
 public:
     explicit Activation(Device &d, pc_host *host) noexcept : device_(d), host_(host) {}
 
-    // Step 1. Stores nothing. After Error::none the chain of the device is set (kind == cache).
-    // Otherwise `why` has a sentence.
+    // Step 1. Stores nothing. After Error::none the chain of the device is set (kind == cache), and
+    // `out` says whether the log is damaged. Otherwise `why` has a sentence.
     rt::Error inspect(const BackingFacts &backing, Inspection &out, Refusal &why) noexcept;
 
     // Walks the log again and hands each key to `sink`; stops at its first error. Error::io if a
@@ -92,36 +113,56 @@ public:
     // INIT_DONE is added to the flags. Refused when the device is not formattable.
     rt::Error format(const BackingFacts &backing, u32 cache_info_flags, Refusal &why) noexcept;
 
-    // Steps 2 to 6. `metadata` is filled and ready afterwards; all of it is durable.
-    rt::Error activate(const Inspection &in, u32 cache_info_flags, const BackingFacts &backing,
+    // accept_loss, steps 3 and 4: what lies on the device may be formatted afterwards, and a cut
+    // leaves the damaged cache or that. All dirty data that can be read must be durable on the
+    // backing device by now. Refused where something newer wrote the media.
+    rt::Error give_up(const BackingFacts &backing, const Inspection &in, Refusal &why) noexcept;
+
+    // Steps 2 to 6. `metadata` is filled and ready afterwards; all of it is durable. May add to
+    // in.retired, and set in.leave_head_segment.
+    rt::Error activate(Inspection &in, u32 cache_info_flags, const BackingFacts &backing,
                        Metadata &metadata, Refusal &why) noexcept;
 
 private:
     // Step 1, in the order in which inspect() calls them.
     rt::Error allocate_tables(Inspection &out, Refusal &why) noexcept;
     rt::Error read_chain(Inspection &out, Refusal &why) noexcept;
-    rt::Error read_tails(Inspection &out, Refusal &why) noexcept;
-    rt::Error stand_in_for_tails(Inspection &out, bool key_good, bool dirty_good,
-                                 Refusal &why) noexcept;
+    void read_tails(Inspection &out) noexcept;
+    bool safe_tail_stands(const Inspection &out) noexcept;
+    void stand_in_for_tails(Inspection &out, bool key_good, bool dirty_good) noexcept;
+    void judge_tails(Inspection &out) noexcept;
     rt::Error read_log(const BackingFacts &backing, Inspection &out, Refusal &why) noexcept;
     u32 find_end(const WalkContext &c, Inspection &out, WalkFacts &w, u64 &newest_read) noexcept;
-    rt::Error read_generations(const SegmentFacts *facts, Inspection &out, Refusal &why) noexcept;
-    rt::Error pass_stale_front(const SegmentFacts *facts, Inspection &out) noexcept;
+    void find_bad_segments(Inspection &out) noexcept;
+    void take_walk(const WalkFacts &w, Inspection &out) noexcept;
+    void read_generations(const SegmentFacts *facts, Inspection &out) noexcept;
+    rt::Error fit_table(const BackingFacts &backing, const WalkFacts &w, Inspection &out,
+                        Refusal &why) noexcept;
+    rt::Error find_end_of_stale(const Inspection &out, format::LogPosition from,
+                                format::LogPosition stop, u64 table_bytes,
+                                format::LogPosition &end) noexcept;
+    rt::Error move_key_tail(Inspection &out, format::LogPosition tail) noexcept;
+    rt::Error shorten_redo(Inspection &out) noexcept;
+    rt::Error pass_stale_front(const SegmentFacts *facts, u64 table_bytes,
+                               Inspection &out) noexcept;
     rt::Error compare_backing(const BackingFacts &backing, const SegmentFacts *facts,
                               Inspection &out, Refusal &why) noexcept;
     void choose_start_number(u64 newest_read, Inspection &out) noexcept;
-    rt::Error refuse_damage(Inspection &out, u32 bits, format::LogPosition at,
-                            Refusal &why) noexcept;
+    // salvage.cpp
+    void note_damage(Inspection &out, u32 bits, format::LogPosition at) noexcept;
+    rt::Error salvage_log(const WalkContext &c, Inspection &out, WalkFacts &w) noexcept;
 
     // Steps 2 to 5; 6 is Metadata::begin_session.
     void flush_relied_on(const Inspection &in) noexcept;
-    rt::Error settle_segments(const Inspection &in) noexcept;
+    rt::Error settle_segments(Inspection &in) noexcept;
     rt::Error settle_generation(const Inspection &in, format::SegmentId s) noexcept;
+    rt::Error tolerate(rt::Error e, const char *record) noexcept;
     rt::Error settle_records(const Inspection &in) noexcept;
     void load_metadata(const Inspection &in, Metadata &m) noexcept;
-    rt::Error settle_tails(const Inspection &in, Metadata &m) noexcept;
-    rt::Error zero_behind_head(const Inspection &in) noexcept;
-    rt::Error settle(const Inspection &in, u32 cache_info_flags, Metadata &m) noexcept;
+    rt::Error settle_tails(Inspection &in, Metadata &m) noexcept;
+    rt::Error zero_heads_page(const Inspection &in) noexcept;
+    rt::Error zero_behind_head(Inspection &in) noexcept;
+    rt::Error settle(Inspection &in, u32 cache_info_flags, Metadata &m) noexcept;
 
     // The steps of "Formatting".
     rt::Error format_segments() noexcept;
@@ -129,7 +170,9 @@ private:
     rt::Error format_cache_info(u32 cache_info_flags, u32 &crc) noexcept;
     rt::Error format_steps(const Identity &id, u64 backing_bytes, u32 cache_info_flags) noexcept;
 
-    ReplayedKey replayed(const Inspection &in, const Record &r, u32 i, bool dirty) const noexcept;
+    ReplayedKey replayed(const Inspection &in, const Record &r, u32 i) const noexcept;
+    template <class Sink>
+    rt::Error replay_run(const Inspection &in, u32 index, Sink &sink) noexcept;
 
     Device &device_;
     pc_host *host_;
@@ -137,21 +180,37 @@ private:
 };
 
 template <class Sink>
-rt::Error Activation::replay(const Inspection &in, Sink &sink) noexcept
+rt::Error Activation::replay_run(const Inspection &in, u32 index, Sink &sink) noexcept
 {
-    RT_TRY(reader_.allocate());
-    format::LogPosition at = in.key_tail;
-    bool dirty = false;
-    while (!(at == in.head)) {
+    const Run run = in.run(index);
+    bool dirty = index != 0, epoch = true, alone = false;
+    for (format::LogPosition at = run.begin; !(at == run.end);) {
         dirty = dirty || at == in.dirty_tail;
         Record r;
         if (reader_.read(device_, at, r) != ReadOutcome::good)
             return rt::Error::io;
-        for (u32 i = 0; i < r.keys(); i++)
-            RT_TRY(sink.key(replayed(in, r, i, dirty)));
+        const bool numbered = r.flags.number() != 0;
+        epoch = epoch || alone || !numbered || r.flags.epoch();
+        alone = !numbered;
+        for (u32 i = 0; i < r.keys(); i++) {
+            ReplayedKey k = replayed(in, r, i);
+            k.dirty = k.dirty && dirty;
+            k.epoch = epoch;
+            epoch = false;
+            RT_TRY(sink.key(k));
+        }
         at = r.behind();
         pc_yield();
     }
+    return rt::Error::none;
+}
+
+template <class Sink>
+rt::Error Activation::replay(const Inspection &in, Sink &sink) noexcept
+{
+    RT_TRY(reader_.allocate());
+    for (u32 i = 0; i < in.run_count(); i++)
+        RT_TRY(replay_run(in, i, sink));
     return rt::Error::none;
 }
 

@@ -3,6 +3,7 @@
 // ends". At a true end at most one record was in flight; anything that proves more is damage.
 #include "dm-pcache/media/log_walk.hpp"
 #include "dm-pcache/format/position.hpp"
+#include "dm-pcache/mutants.hpp"
 
 namespace pcache::media
 {
@@ -40,7 +41,8 @@ bool proves_more(const WalkContext &c, const WalkFacts &w, const Record &r) noex
     const u64 number = r.flags.number();
     if (number == 0)
         return false;
-    if (c.extension && !format::after(c.extension->limit, number))
+    if (c.extension && !format::after(c.extension->limit, number) &&
+        !mutant(Mutant::limit_not_asked))
         return false;
     if (w.newest_number)
         return format::after(number, w.newest_number);
@@ -54,31 +56,31 @@ bool has_magic(const u8 *at) noexcept
     return v == format::record_magic;
 }
 
-// d: a later record at the end, or at a multiple of 8 further on in the segment. Looks for the
-// magic in pieces; a piece that cannot be read is no proof.
-bool finds_later_record(const WalkContext &c, const WalkFacts &w) noexcept
-{
-    if (!c.ours && w.last_number == 0)
-        return false;
-    constexpr u32 piece_bytes = 512, step = format::position_align;
-    u8 piece[piece_bytes];
-    const u8 *data = c.device->data(w.end.segment);
-    const u32 first = w.end.offset + format::record_magic_offset;
-    for (u32 at = rt::round_down(first, piece_bytes); at < format::data_bytes; at += piece_bytes) {
-        const u32 n = rt::min(piece_bytes, format::data_bytes - at);
-        if (!ok(persist::load(piece, data + at, n)))
-            continue;
-        for (u32 i = at < first ? first - at : 0; i + step <= n; i += step) {
-            if (!has_magic(piece + i))
-                continue;
-            Record r;
-            const u32 begin = at + i - format::record_magic_offset;
-            if (c.reader->read(data, begin, r) == ReadOutcome::good && proves_more(c, w, r))
-                return true;
-            pc_yield();
+// What a search looks at, a piece at a time.
+struct Piece {
+    static constexpr u32 bytes = 512, line_bytes = 64;
+    u8 data[bytes];
+
+    // What cannot be read becomes zeros: no magic.
+    void load(const Device &device, u64 from, u32 n) noexcept
+    {
+        if (ok(device.load(data, from, n)))
+            return;
+        for (u32 i = 0; i < n; i += line_bytes) {
+            const u32 rest = rt::min(line_bytes, n - i);
+            if (!ok(device.load(data + i, from + i, rest)))
+                __builtin_memset(data + i, 0, rest);
         }
     }
-    return false;
+};
+
+// d: a later record at the end, or at a multiple of 8 further on in the segment.
+bool finds_later_record(const WalkContext &c, const WalkFacts &w) noexcept
+{
+    LogPosition at;
+    if (!c.ours && w.last_number == 0)
+        return false;
+    return find_later_record(c, w, w.end, at);
 }
 
 // e: the log went on into a segment that the walk has not seen.
@@ -92,18 +94,46 @@ bool missed_link(const WalkContext &c, const WalkFacts &w) noexcept
 
 } // namespace
 
+// Looks for the magic in pieces; what cannot be read is no proof.
+bool find_later_record(const WalkContext &c, const WalkFacts &w, LogPosition from,
+                       LogPosition &found) noexcept
+{
+    constexpr u32 step = format::position_align;
+    Piece piece;
+    const u64 data = c.device->data_offset(from.segment);
+    const u32 first = from.offset + format::record_magic_offset;
+    for (u32 at = rt::round_down(first, Piece::bytes); at < format::data_bytes;
+         at += Piece::bytes) {
+        const u32 n = rt::min(Piece::bytes, format::data_bytes - at);
+        piece.load(*c.device, data + at, n);
+        for (u32 i = at < first ? first - at : 0; i + step <= n; i += step) {
+            if (!has_magic(piece.data + i))
+                continue;
+            Record r;
+            const u32 begin = at + i - format::record_magic_offset;
+            if (c.reader->read(*c.device, data, begin, r) == ReadOutcome::good &&
+                proves_more(c, w, r)) {
+                found = {from.segment, begin};
+                return true;
+            }
+        }
+        pc_yield();
+    }
+    return false;
+}
+
 u32 judge_end(const WalkContext &c, const WalkFacts &w) noexcept
 {
     if (w.broken)
         return w.broken;
     u32 bits = 0;
-    if (cannot_be_read(c, w))
+    if (cannot_be_read(c, w) && !mutant(Mutant::proof_b_ignored))
         bits |= damage::unreadable;
-    if (ends_before_clean_stop(c, w))
+    if (ends_before_clean_stop(c, w) && !mutant(Mutant::proof_c_ignored))
         bits |= damage::short_of_clean_stop;
-    if (finds_later_record(c, w))
+    if (finds_later_record(c, w) && !mutant(Mutant::proof_d_ignored))
         bits |= damage::later_record;
-    if (missed_link(c, w))
+    if (missed_link(c, w) && !mutant(Mutant::proof_e_ignored))
         bits |= damage::link_missed;
     return bits;
 }

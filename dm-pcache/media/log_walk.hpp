@@ -43,9 +43,10 @@ struct WalkFacts {
     format::LogPosition newest_at{}; // where the newest record begins
     u32 newest_bytes = 0;
     u64 records = 0, keys = 0, dirty_keys = 0;
-    u64 last_number = 0;   // of the last record read; 0: none
-    u64 newest_number = 0; // the last number read; 0: none
-    u32 broken = 0;        // damage bits that ended the walk before the end was found
+    u64 front_end = 0, behind_end = 0; // highest end of a key in front of dirty_tail; behind
+    u64 last_number = 0;               // of the last record read; 0: none
+    u64 newest_number = 0;             // the last number read; 0: none
+    u32 broken = 0;                    // damage bits that ended the walk before the end was found
     format::KeyFault key_fault = format::KeyFault::none;
     bool unreadable = false; // what stands at the end cannot be read
     bool met_dirty_tail = false;
@@ -70,8 +71,18 @@ bool reads_on(const WalkFacts &so_far, format::RecordFlags next) noexcept;
 // Walks from `start` (a possible position). `visited` is cleared first.
 WalkFacts walk_log(const WalkContext &c, format::LogPosition start) noexcept;
 
+// Goes on from w.end with what `w` and `visited` know already. first_belongs: something else has
+// proved that the record there belongs to the log, though it does not read on from the last one.
+void walk_on(const WalkContext &c, WalkFacts &w, bool first_belongs) noexcept;
+
 // The proofs b to e at the end of a walk (and what broke it), as damage bits; 0: it is the end.
 u32 judge_end(const WalkContext &c, const WalkFacts &w) noexcept;
+
+// The first good record at `from`, or at a multiple of 8 further on in its segment, that was
+// written later than all that `w` has read: its number is before limit and, if a number was read,
+// after the newest one. False: there is none. What cannot be read is no proof.
+bool find_later_record(const WalkContext &c, const WalkFacts &w, format::LogPosition from,
+                       format::LogPosition &at) noexcept;
 
 // One sentence for the highest-ranking bit of a verdict; static text.
 const char *damage_sentence(u32 bits) noexcept;

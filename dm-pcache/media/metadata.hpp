@@ -9,8 +9,10 @@
 // be read by that writer only, unless said otherwise. All setters may sleep.
 //
 // A store cannot fail, but for one case: a page that turned out to be unreadable is rewritten by a
-// block write, and that may fail. Then failed() is true from there on, nothing more is stored here,
-// and the engine has to go to the state `failed`.
+// block write, and that may fail. Then, of two records in two pages, the other one serves: the
+// extended superblock is updated in place, a cache_info is not changed any more. Where nothing else
+// serves (the tails; both pages), failed() is true from there on, nothing more is stored here, and
+// the engine has to go to the state `failed`.
 #pragma once
 #include "cxxrt/atomic.hpp"
 #include "dm-pcache/format/cache_info.hpp"
@@ -38,12 +40,14 @@ public:
     void set_dirty_tail(format::LogPosition p) noexcept;
 
     // Generation of a logical segment: both slots. The value is not kept here (the engine's segment
-    // table has it); the slots are read for their seq.
-    void set_generation(format::SegmentId s, u64 gen) noexcept;
+    // table has it); the slots are read for their seq. Error::io: it cannot be stored, the segment
+    // must not be used again.
+    rt::Error set_generation(format::SegmentId s, u64 gen) noexcept;
 
     format::CacheInfo cache_info() const noexcept { return cache_info_; } // seq excluded
     // "A setting": extension (crc of newest and coming), cache_info, extension (new crc alone).
-    // INIT_DONE is added. Nothing is stored when the content does not change.
+    // INIT_DONE is added. Nothing is stored when the content does not change, or when a page of
+    // cache_info can be neither read nor rewritten (said in the log): cache_info() tells.
     void set_flags(u32 cache_info_flags) noexcept;
 
     format::Extension extension() const noexcept; // a copy, consistent; any thread
@@ -67,8 +71,10 @@ private:
 
     // The mutex is held.
     void store_extension() noexcept;
-    // Steps 1 (if asked to announce) and 2 of "A setting"; false: nothing to change, or failed.
-    bool change_cache_info(u32 flags, bool announce) noexcept;
+    // Steps 1 (if asked to announce) and 2 of "A setting". Step 3 is due afterwards.
+    void change_cache_info(u32 flags, bool announce) noexcept;
+    void store_tail(TwoSlot &slots, format::LogPosition p) noexcept;
+    rt::Error rewrite_tails() noexcept;
     void note(rt::Error e) noexcept;
 
     Device &device_;
@@ -76,6 +82,8 @@ private:
     format::LogPosition key_tail_{}, dirty_tail_{};
     format::CacheInfo cache_info_{};
     u32 cache_info_crc_ = 0; // of the newest slot; under extension_mutex_
+
+    bool extension_halved_ = false; // one slot cannot be stored; under extension_mutex_
 
     mutable Mutex extension_mutex_; // guards the next two, and what is stored from them
     TwoSlot extension_slots_;

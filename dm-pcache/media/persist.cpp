@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 // media/persist.cpp - see persist.hpp. The const_cast below is the only one of its kind.
 #include "dm-pcache/media/persist.hpp"
+#include "dm-pcache/format/crc32c.hpp"
+#include "dm-pcache/mutants.hpp"
 
 namespace pcache::media::persist
 {
@@ -33,6 +35,14 @@ void store_from_bio(const Pin &, const u8 *to, pc_bio *bio, u32 bio_offset, u32 
     pc_media_from_bio(writable(to), bio, bio_offset, bytes);
 }
 
+u32 store_from_bio_crc(const Pin &, const u8 *to, pc_bio *bio, u32 bio_offset, u32 bytes) noexcept
+{
+    const u32 crc = pc_media_from_bio_crc(writable(to), bio, bio_offset, bytes, format::crc_seed);
+    if (mutant(Mutant::crc_of_another_pass))
+        pc_media_from_bio(writable(to), bio, bio_offset, bytes);
+    return crc;
+}
+
 void flush(const Pin &, const u8 *at, usize bytes) noexcept
 {
     pc_media_flush(at, bytes);
@@ -58,4 +68,30 @@ rt::Error load_to_bio(pc_bio *bio, u32 bio_offset, const u8 *from, u32 bytes) no
     return from_errno(pc_media_to_bio(bio, bio_offset, from, bytes));
 }
 
+rt::Error verify(const SummedData &data) noexcept
+{
+    u32 crc = format::crc_seed;
+    RT_TRY(from_errno(pc_media_crc(data.at, data.bytes, &crc)));
+    return crc == data.crc || mutant(Mutant::crc_not_verified) ? rt::Error::none : rt::Error::io;
+}
+
+rt::Error verify_to_bio(pc_bio *bio, u32 bio_offset, const SummedData &data, u32 skip,
+                        u32 bytes) noexcept
+{
+    u32 crc = format::crc_seed;
+    RT_TRY(
+        from_errno(pc_media_to_bio_crc(bio, bio_offset, data.at, data.bytes, skip, bytes, &crc)));
+    return crc == data.crc || mutant(Mutant::crc_not_verified) ? rt::Error::none : rt::Error::io;
+}
+
+rt::Error probe(const u8 *at, usize bytes) noexcept
+{
+    return from_errno(pc_media_probe(at, bytes));
+}
+
 } // namespace pcache::media::persist
+
+u32 pc_crc32c(u32 crc, const void *p, usize bytes) noexcept
+{
+    return pcache::format::crc32c(crc, p, bytes);
+}

@@ -26,6 +26,9 @@ namespace persist
 void store(const Pin &, const u8 *to, const void *from, usize bytes) noexcept;
 void zero(const Pin &, const u8 *to, usize bytes) noexcept;
 void store_from_bio(const Pin &, const u8 *to, pc_bio *bio, u32 bio_offset, u32 bytes) noexcept;
+// The same; returns the crc (from format::crc_seed) of the very bytes stored, also when the bio's
+// owner changes its pages meanwhile.
+u32 store_from_bio_crc(const Pin &, const u8 *to, pc_bio *bio, u32 bio_offset, u32 bytes) noexcept;
 // Writes lines that an earlier life may have left in CPU caches back; durable after the fence.
 void flush(const Pin &, const u8 *at, usize bytes) noexcept;
 void fence(const Pin &) noexcept;
@@ -37,6 +40,21 @@ rt::Error rewrite_page(pc_media *media, u64 offset, const void *page) noexcept;
 // Copies out of media. Error::io when a line cannot be read; the target is then undefined.
 rt::Error load(void *to, const u8 *from, usize bytes) noexcept;
 rt::Error load_to_bio(pc_bio *bio, u32 bio_offset, const u8 *from, u32 bytes) noexcept;
+// Whether all of it can be read: loads a word of each line. Error::io: not.
+rt::Error probe(const u8 *at, usize bytes) noexcept;
+
+// Data that a key covers, with the crc that the key says it has.
+struct SummedData {
+    const u8 *at;
+    u32 bytes;
+    u32 crc;
+};
+// Reads all of it. Error::io: a line cannot be read, or the crc is another.
+rt::Error verify(const SummedData &data) noexcept;
+// The same; bytes [skip, skip + bytes) of it, from the very copy that was summed, are in the bio
+// when it returns Error::none, and undefined there otherwise.
+rt::Error verify_to_bio(pc_bio *bio, u32 bio_offset, const SummedData &data, u32 skip,
+                        u32 bytes) noexcept;
 
 } // namespace persist
 } // namespace pcache::media

@@ -12,12 +12,12 @@ rt::Error RecordReader::allocate() noexcept
     return buffer_ ? rt::Error::none : rt::Error::no_memory;
 }
 
-ReadOutcome RecordReader::read(const u8 *data_area, u32 offset, Record &out) noexcept
+ReadOutcome RecordReader::read(const Device &device, u64 area, u32 offset, Record &out) noexcept
 {
     if (offset > format::data_bytes - format::record_header_bytes)
         return ReadOutcome::none;
-    const u8 *at = data_area + offset;
-    if (!ok(persist::load(buffer_, at, format::record_header_bytes)))
+    const u64 at = area + offset;
+    if (!ok(device.load(buffer_, at, format::record_header_bytes)))
         return ReadOutcome::unreadable;
     format::RecordHeader h;
     __builtin_memcpy(&h, buffer_, sizeof(h));
@@ -25,7 +25,7 @@ ReadOutcome RecordReader::read(const u8 *data_area, u32 offset, Record &out) noe
     if (!bytes)
         return ReadOutcome::none;
     constexpr u32 head = format::record_header_bytes;
-    if (bytes > head && !ok(persist::load(buffer_ + head, at + head, bytes - head)))
+    if (bytes > head && !ok(device.load(buffer_ + head, at + head, bytes - head)))
         return ReadOutcome::unreadable;
     if (!format::record_intact(buffer_, bytes))
         return ReadOutcome::none;
@@ -40,7 +40,7 @@ ReadOutcome RecordReader::read(const Device &device, format::LogPosition at, Rec
     if (at.segment.value >= device.chain_length())
         return ReadOutcome::none;
     out.at = at;
-    return read(device.data(at.segment), at.offset, out);
+    return read(device, device.data_offset(at.segment), at.offset, out);
 }
 
 } // namespace pcache::media

@@ -41,9 +41,9 @@ public:
     // Once, before anything else. May sleep.
     rt::Error allocate() noexcept;
 
-    // The record at `offset` of a data area. When good, `out` (less its position) and key()
-    // describe it until the next read.
-    ReadOutcome read(const u8 *data_area, u32 offset, Record &out) noexcept;
+    // The record at `offset` of the data area that begins at `area` of the device. When good, `out`
+    // (less its position) and key() describe it until the next read.
+    ReadOutcome read(const Device &device, u64 area, u32 offset, Record &out) noexcept;
     // The same at a place of the log. A segment outside the chain holds no record.
     ReadOutcome read(const Device &device, format::LogPosition at, Record &out) noexcept;
 

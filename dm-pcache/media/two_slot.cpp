@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 // media/two_slot.cpp - see two_slot.hpp.
 #include "dm-pcache/media/two_slot.hpp"
+#include "dm-pcache/mutants.hpp"
 
 namespace pcache::media
 {
@@ -9,19 +10,6 @@ namespace
 {
 
 constexpr u32 line_bytes = 64;
-constexpr u32 probe_bytes = 512; // a stack buffer's worth
-static_assert(format::page_bytes % probe_bytes == 0 && probe_bytes % line_bytes == 0);
-
-// Linux unmaps a whole page when poison in it is consumed, so a store anywhere in it would fault.
-bool page_readable(const u8 *page) noexcept
-{
-    u8 scratch[probe_bytes];
-    for (u32 at = 0; at < format::page_bytes; at += probe_bytes) {
-        if (!ok(persist::load(scratch, page + at, probe_bytes)))
-            return false;
-    }
-    return true;
-}
 
 // A page with [from, from + bytes) replaced by `with` (null: zeros). What else cannot be read
 // becomes zeros.
@@ -30,9 +18,8 @@ rt::Error rewrite_around(Device &device, u64 page, u32 from, u32 bytes, const vo
     u8 *copy = static_cast<u8 *>(pc_alloc(format::page_bytes, PC_MAY_SLEEP));
     if (!copy)
         return rt::Error::no_memory;
-    const u8 *media = device.address(page);
     for (u32 at = 0; at < format::page_bytes; at += line_bytes) {
-        if (!ok(persist::load(copy + at, media + at, line_bytes)))
+        if (!ok(device.load(copy + at, page + at, line_bytes)))
             __builtin_memset(copy + at, 0, line_bytes);
     }
     if (with)
@@ -41,19 +28,38 @@ rt::Error rewrite_around(Device &device, u64 page, u32 from, u32 bytes, const vo
         __builtin_memset(copy + from, 0, bytes);
     const rt::Error e = persist::rewrite_page(device.media(), page, copy);
     pc_free(copy);
+    if (ok(e))
+        device.repaired(page);
     return e;
+}
+
+// For the mutants alone.
+void store_unfenced(Device &device, u64 offset, const void *from, u32 bytes) noexcept
+{
+    const Pin pin;
+    persist::store(pin, device.address(offset), from, bytes);
 }
 
 } // namespace
 
+// Linux unmaps a whole page when poison in it is consumed, so a store anywhere in it would fault.
+bool page_readable(const Device &device, u64 page) noexcept
+{
+    if (mutant(Mutant::bad_page_stored_to))
+        return true;
+    return !device.known_bad(page, format::page_bytes) &&
+           ok(persist::probe(device.address(page), format::page_bytes));
+}
+
 rt::Error store_durably(Device &device, u64 offset, const void *from, u32 bytes) noexcept
 {
     const u64 page = rt::round_down<u64>(offset, format::page_bytes);
-    if (!page_readable(device.address(page)))
+    if (!page_readable(device, page))
         return rewrite_around(device, page, static_cast<u32>(offset - page), bytes, from);
     const Pin pin;
     persist::store(pin, device.address(offset), from, bytes);
-    persist::fence(pin);
+    if (!mutant(Mutant::slot_without_fence))
+        persist::fence(pin);
     return rt::Error::none;
 }
 
@@ -63,7 +69,7 @@ rt::Error zero_durably(Device &device, u64 offset, u64 bytes) noexcept
         const u64 page = rt::round_down<u64>(offset, format::page_bytes);
         const u32 from = static_cast<u32>(offset - page);
         const u32 n = static_cast<u32>(rt::min<u64>(bytes, format::page_bytes - from));
-        if (page_readable(device.address(page))) {
+        if (page_readable(device, page)) {
             const Pin pin;
             persist::zero(pin, device.address(offset), n);
             persist::fence(pin);
@@ -84,11 +90,15 @@ bool TwoSlot::load(const Device &device, const SlotPlace &place, void *newest,
     alignas(8) u8 slot[2][format::max_slot_bytes];
     place_ = place;
     for (u32 i = 0; i < 2; i++) {
-        good_[i] = ok(persist::load(slot[i], device.address(slot_offset(i)), place.bytes)) &&
-                   format::slot_intact(slot[i], place.bytes) && (!accept || accept(slot[i]));
+        good_[i] =
+            ok(device.load(slot[i], slot_offset(i), place.bytes)) &&
+            (format::slot_intact(slot[i], place.bytes) || mutant(Mutant::slot_crc_not_checked)) &&
+            (!accept || accept(slot[i]));
     }
     newest_ = format::newest_slot(good_[0], format::slot_header(slot[0]).seq, good_[1],
                                   format::slot_header(slot[1]).seq);
+    if (mutant(Mutant::seq_not_serial) && good_[0] && good_[1])
+        newest_ = format::slot_header(slot[1]).seq > format::slot_header(slot[0]).seq;
     whole_ = good_[0] && good_[1] && __builtin_memcmp(slot[0], slot[1], place.bytes) == 0;
     if (newest_ < 0) {
         seq_ = 0;
@@ -106,13 +116,32 @@ void TwoSlot::seal(void *record) const noexcept
 
 rt::Error TwoSlot::store_sealed(Device &device, const void *record) noexcept
 {
-    const u32 first = newest_ == 0 ? 1 : 0;
-    RT_TRY(store_durably(device, slot_offset(first), record, place_.bytes));
-    RT_TRY(store_durably(device, slot_offset(1 - first), record, place_.bytes));
+    u32 first = newest_ == 0 && !mutant(Mutant::one_slot_only) ? 1 : 0;
+    if (mutant(Mutant::newest_slot_first))
+        first = 1 - first;
+    if (mutant(Mutant::slots_in_one_fence))
+        store_unfenced(device, slot_offset(1 - first), record, place_.bytes);
+    const rt::Error one = store_durably(device, slot_offset(first), record, place_.bytes);
+    if (!ok(one) && !single_allowed_)
+        return one;
+    if (mutant(Mutant::one_slot_only))
+        return one;
+    const rt::Error other = store_durably(device, slot_offset(1 - first), record, place_.bytes);
+    if (!ok(one) && !ok(other))
+        return one;
+    adopt(record);
+    good_[first] = ok(one);
+    good_[1 - first] = ok(other);
+    newest_ = good_[0] ? 0 : 1;
+    whole_ = ok(one) && ok(other);
+    return rt::Error::none;
+}
+
+void TwoSlot::adopt(const void *record) noexcept
+{
     seq_ = format::slot_header(record).seq;
     newest_ = 0; // the rule for two equal copies
     good_[0] = good_[1] = whole_ = true;
-    return rt::Error::none;
 }
 
 rt::Error TwoSlot::store(Device &device, void *record) noexcept
@@ -123,7 +152,7 @@ rt::Error TwoSlot::store(Device &device, void *record) noexcept
 
 rt::Error TwoSlot::complete(Device &device, const void *newest) noexcept
 {
-    if (whole_ || !good())
+    if (whole_ || !good() || mutant(Mutant::bad_slot_left))
         return rt::Error::none;
     RT_TRY(store_durably(device, slot_offset(static_cast<u32>(1 - newest_)), newest, place_.bytes));
     newest_ = 0;
@@ -135,10 +164,9 @@ void TwoSlot::flush(const Pin &pin, const Device &device) const noexcept
 {
     u8 scratch[format::max_slot_bytes];
     for (u32 i = 0; i < 2; i++) {
-        const u8 *at = device.address(slot_offset(i));
         // Another record of the page may have lost it since this one was loaded.
-        if (good_[i] && ok(persist::load(scratch, at, place_.bytes)))
-            persist::flush(pin, at, place_.bytes);
+        if (good_[i] && ok(device.load(scratch, slot_offset(i), place_.bytes)))
+            persist::flush(pin, device.address(slot_offset(i)), place_.bytes);
     }
 }
 

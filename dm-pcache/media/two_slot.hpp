@@ -8,8 +8,10 @@
 //  - after an update both slots hold the same bytes, the sequence number included, so that the loss
 //    of either changes nothing;
 //  - a page in which a read fails is never stored to through the mapping: it is rewritten by a
-//  block
-//    write, which clears the poison.
+//    block write, which clears the poison.
+// Where that block write fails, too, the other slot serves. An update then fails, and changes
+// nothing, if the slot to be updated first is such a one; unless the record allows to be updated in
+// place (allow_single_slot), at the price that a cut in the middle of an update loses it.
 // Not thread safe: the record's writer serialises.
 #pragma once
 #include "dm-pcache/format/cache_info.hpp"
@@ -19,12 +21,16 @@
 #include "dm-pcache/format/slot.hpp"
 #include "dm-pcache/media/device.hpp"
 #include "dm-pcache/media/persist.hpp"
+#include "dm-pcache/mutants.hpp"
 
 namespace pcache::media
 {
 
+// Whether all of a page can be read, so that it may be stored to through the mapping.
+bool page_readable(const Device &device, u64 page) noexcept;
+
 // Stores `bytes` at an offset of the device, inside one page, durably on return. The page is
-// rewritten by a block write if it cannot be read. May sleep.
+// rewritten by a block write if it cannot be read. Error::io: that failed. May sleep.
 rt::Error store_durably(Device &device, u64 offset, const void *from, u32 bytes) noexcept;
 
 // Zeros [offset, offset + bytes) of the device, durably on return; a page that cannot be read is
@@ -72,28 +78,41 @@ public:
     // Both slots are good and hold the same bytes.
     bool whole() const noexcept { return whole_; }
 
+    // For a record that may be lost, but not the cache with it.
+    void allow_single_slot() noexcept { single_allowed_ = true; }
+
     // Gives the record the next sequence number and its crc. Stores nothing.
     void seal(void *record) const noexcept;
     // A record that seal() has made: first into the slot that does not hold the newest copy, then
-    // into the other one, each durable before the next. May sleep.
+    // into the other one, each durable before the next. Error::io: nothing was stored. When only
+    // one slot could be stored, good() says which. May sleep.
     rt::Error store_sealed(Device &device, const void *record) noexcept;
     // Both steps.
     rt::Error store(Device &device, void *record) noexcept;
     // Makes both slots copies of the newest, which load() gave: ends an update that a cut left in
-    // one slot, and rewrites a bad slot. Nothing to do if whole(). May sleep.
+    // one slot, and rewrites a bad slot. Nothing to do if whole(). Error::io: the bad slot cannot
+    // be rewritten. May sleep.
     rt::Error complete(Device &device, const void *newest) noexcept;
+
+    // Somebody else has put this sealed record durably into both slots.
+    void adopt(const void *record) noexcept;
 
     // Writes what was relied on back from the CPU caches; durable after the fence. Never sleeps.
     void flush(const Pin &pin, const Device &device) const noexcept;
 
 private:
-    u64 slot_offset(u32 slot) const noexcept { return place_.offset + u64{slot} * place_.stride; }
+    u64 slot_offset(u32 slot) const noexcept
+    {
+        return place_.offset +
+               u64{slot} * (mutant(Mutant::wrong_stride) ? place_.bytes : place_.stride);
+    }
 
     SlotPlace place_{};
     int newest_ = -1;
     u8 seq_ = 0;
     bool good_[2] = {false, false};
     bool whole_ = false;
+    bool single_allowed_ = false;
 };
 
 } // namespace pcache::media

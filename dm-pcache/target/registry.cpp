@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 // target/registry.cpp - see registry.hpp.
 #include "dm-pcache/target/registry.hpp"
+#include "dm-pcache/mutants.hpp"
 
 namespace pcache::target
 {
@@ -11,7 +12,15 @@ constinit LockClass registry_class{"pcache registry"};
 
 bool overlap(const pc_media_identity &a, const pc_media_identity &b) noexcept
 {
-    return a.dax == b.dax && a.start < b.start + b.bytes && b.start < a.start + a.bytes;
+    return a.dax == b.dax && a.start < b.start + b.bytes && b.start < a.start + a.bytes &&
+           !mutant(Mutant::second_user_let_in);
+}
+
+// The handles of an instance in the list stay open.
+bool overlap(Instance &a, const pc_media_identity &id, const pc_media *media) noexcept
+{
+    return overlap(a.media, id) ||
+           (pc_media_overlap(a.cache.media(), media) && !mutant(Mutant::second_user_let_in));
 }
 
 bool equal(const pc_media_identity &a, const pc_media_identity &b) noexcept
@@ -41,7 +50,7 @@ Registry::Answer Registry::look_up(const void *owner, const pc_media *media,
                         "use: remove the device to change them";
             return Answer::refused;
         }
-        if (overlap(i->media, id)) {
+        if (overlap(*i, id, media)) {
             *sentence = "the cache device is in use by another active pcache device";
             return Answer::refused;
         }
@@ -58,19 +67,46 @@ bool Registry::enter(Instance &i, const char **sentence) noexcept
     rt::Guard g(lock_);
     if (i.active)
         return true;
-    for (const Instance *o = first_; o; o = o->next) {
-        if (overlap(o->media, i.media) || o->backing == i.backing || o->owner == i.owner) {
+    for (Instance *o = first_; o; o = o->next) {
+        if (overlap(*o, i.media, i.cache.media()) || o->backing == i.backing ||
+            o->owner == i.owner) {
             *sentence = "another active pcache device has one of the devices by now";
             return false;
         }
-        if (!i.uuid.none() && o->uuid == i.uuid) {
-            *sentence = "a cache with the same uuid is active: this one is a copy of it";
-            return false;
-        }
     }
+    i.uuid = i.cache.uuid();
+    if (taken(&i, i.uuid, sentence))
+        return false;
     i.next = first_;
     first_ = &i;
     i.active = true;
+    return true;
+}
+
+bool Registry::taken(const Instance *but, const engine::Uuid &uuid, const char **sentence) noexcept
+{
+    for (const Instance *o = first_; o && !uuid.none() && !mutant(Mutant::copies_let_in);
+         o = o->next) {
+        if (o != but && o->uuid == uuid) {
+            *sentence = "a cache with the same uuid is active: this one is a copy of it";
+            return true;
+        }
+    }
+    return false;
+}
+
+bool Registry::may_have(const engine::Uuid &uuid, const char **sentence) noexcept
+{
+    rt::Guard g(lock_);
+    return !taken(nullptr, uuid, sentence);
+}
+
+bool Registry::claim(Instance &i, const engine::Uuid &uuid, const char **sentence) noexcept
+{
+    rt::Guard g(lock_);
+    if (taken(&i, uuid, sentence))
+        return false;
+    i.uuid = uuid;
     return true;
 }
 

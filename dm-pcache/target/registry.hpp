@@ -2,7 +2,8 @@
 // target/registry.hpp - which caches are active, on which devices, for which mapped device.
 //
 // Device-mapper does not refuse a second user of a device, so this does: by range of the DAX
-// device, by backing device, and by uuid (two devices may hold copies of one cache). An active
+// device and by the memory itself (so that a linear target over a cache device is no way around),
+// by backing device, and by uuid (two devices may hold copies of one cache). An active
 // cache belongs to a mapped device, not to a table: a table loaded for the same mapped device with
 // the same two devices takes the running cache over.
 //
@@ -21,7 +22,7 @@ struct Instance : rt::NonCopyable {
     const void *backing = nullptr;
     u32 references = 1;
     bool active = false; // in the registry's list
-    engine::Uuid uuid;   // all zero: none
+    engine::Uuid uuid;   // guarded by the registry; all zero: none
     engine::Cache cache;
 };
 
@@ -37,11 +38,16 @@ public:
                    Instance *&out, const char **sentence) noexcept;
     // Makes it active; false when another one has its devices by now.
     bool enter(Instance &i, const char **sentence) noexcept;
+    // May a cache with this uuid be activated beside those that are?
+    bool may_have(const engine::Uuid &uuid, const char **sentence) noexcept;
+    // An instance that has entered turns out to have this uuid; false when another one has it.
+    bool claim(Instance &i, const engine::Uuid &uuid, const char **sentence) noexcept;
     void leave(Instance &i) noexcept;
     // One table less refers to it; true: it was the last, the caller destroys it (after leave()).
     bool drop(Instance &i) noexcept;
 
 private:
+    bool taken(const Instance *but, const engine::Uuid &uuid, const char **sentence) noexcept;
     Mutex lock_;
     Instance *first_ = nullptr;
 };

@@ -8,6 +8,14 @@
 namespace pcache::target
 {
 
+namespace
+{
+const char *true_or_false(bool b) noexcept
+{
+    return b ? "true" : "false";
+}
+} // namespace
+
 void print_status(pc_target &t, char *text, usize size) noexcept
 {
     engine::Cache &cache = t.instance->cache;
@@ -20,24 +28,26 @@ void print_status(pc_target &t, char *text, usize size) noexcept
         (void)pc_format(text, size, "Fail");
         return;
     }
-    (void)pc_format(text, size, "%x %u %u %u %u %x %u:%u %u:%u %u:%u", s.superblock_flags,
+    (void)pc_format(text, size, "%x %u %u %u %u %x %u:%u %u:%u %u:%u%s", s.superblock_flags,
                     s.segments, s.chain_length, s.segments_used, s.gc_percent, s.cache_flags,
                     s.key_head.segment.value, s.key_head.offset, s.dirty_tail.segment.value,
-                    s.dirty_tail.offset, s.key_tail.segment.value, s.key_tail.offset);
+                    s.dirty_tail.offset, s.key_tail.segment.value, s.key_tail.offset,
+                    s.state == engine::State::read_only ? " ro" : "");
 }
 
 // What is in force; loads again as it is printed, here and in mainline.
 void print_table(pc_target &t, char *text, usize size) noexcept
 {
-    (void)pc_format(text, size, "%s %s 4 cache_mode writeback data_crc false", t.line.cache,
-                    t.line.backing);
+    (void)pc_format(text, size, "%s %s 4 cache_mode writeback data_crc %s", t.line.cache,
+                    t.line.backing, true_or_false(t.instance->cache.data_crc()));
 }
 
-void print_ima(pc_target &, char *text, usize size) noexcept
+void print_ima(pc_target &t, char *text, usize size) noexcept
 {
     (void)pc_format(text, size,
-                    "target_name=pcache,target_version=1.0.0,cache_mode=writeback,data_crc=false,"
-                    "writeback_order=strict;");
+                    "target_name=pcache,target_version=1.0.0,cache_mode=writeback,data_crc=%s,"
+                    "writeback_order=strict;",
+                    true_or_false(t.instance->cache.data_crc()));
 }
 
 } // namespace pcache::target

@@ -28,7 +28,7 @@ bool copy_path(const char *from, char (&to)[path_bytes]) noexcept
     return n != 0;
 }
 
-rt::Error cache_mode(const char *value, const char **sentence) noexcept
+rt::Error cache_mode(const char *value, engine::Options &, const char **sentence) noexcept
 {
     if (same_word(value, "writeback"))
         return rt::Error::none;
@@ -40,17 +40,17 @@ rt::Error cache_mode(const char *value, const char **sentence) noexcept
                   value);
 }
 
-rt::Error data_crc(const char *value, const char **sentence) noexcept
+rt::Error data_crc(const char *value, engine::Options &out, const char **sentence) noexcept
 {
-    if (same_word(value, "false"))
-        return rt::Error::none;
-    if (same_word(value, "true"))
-        return refuse(sentence, "data_crc: this version serves data_crc false only", value,
-                      rt::Error::not_supported);
-    return refuse(sentence, "data_crc must be true or false", value);
+    out.data_crc = same_word(value, "true")    ? engine::Asked::yes
+                   : same_word(value, "false") ? engine::Asked::no
+                                               : engine::Asked::nothing;
+    if (out.data_crc == engine::Asked::nothing)
+        return refuse(sentence, "data_crc must be true or false", value);
+    return rt::Error::none;
 }
 
-rt::Error writeback_order(const char *value, const char **sentence) noexcept
+rt::Error writeback_order(const char *value, engine::Options &, const char **sentence) noexcept
 {
     if (same_word(value, "strict"))
         return rt::Error::none;
@@ -62,7 +62,7 @@ rt::Error writeback_order(const char *value, const char **sentence) noexcept
 
 struct Option {
     const char *name;
-    rt::Error (*check)(const char *value, const char **sentence) noexcept;
+    rt::Error (*take)(const char *value, engine::Options &out, const char **sentence) noexcept;
     u32 bit;
 };
 constexpr Option options[] = {
@@ -72,7 +72,7 @@ constexpr Option options[] = {
     {"writeback_order", writeback_order, 4},
 };
 
-rt::Error parse_option(const char *name, const char *value, u32 &seen,
+rt::Error parse_option(const char *name, const char *value, u32 &seen, engine::Options &out,
                        const char **sentence) noexcept
 {
     for (const Option &o : options) {
@@ -81,7 +81,7 @@ rt::Error parse_option(const char *name, const char *value, u32 &seen,
         if (seen & o.bit)
             return refuse(sentence, "an option is given twice: give each once", name);
         seen |= o.bit;
-        return o.check(value, sentence);
+        return o.take(value, out, sentence);
     }
     return refuse(sentence, "unknown option: cache_mode, data_crc and writeback_order are known",
                   name);
@@ -116,6 +116,7 @@ rt::Result<u32> parse_number(const char *word, u32 most) noexcept
 rt::Error parse_table_line(rt::Span<char *> words, TableLine &out, const char **sentence) noexcept
 {
     constexpr u32 most_words = 64;
+    out.options = {};
     if (words.size() < 2)
         return refuse(sentence, "a table line needs <cache_dev> <backing_dev>",
                       words.empty() ? "" : words[0]);
@@ -137,7 +138,7 @@ rt::Error parse_table_line(rt::Span<char *> words, TableLine &out, const char **
                       words[2]);
     u32 seen = 0;
     for (u32 i = 0; i < *count; i += 2)
-        RT_TRY(parse_option(words[3 + i], words[4 + i], seen, sentence));
+        RT_TRY(parse_option(words[3 + i], words[4 + i], seen, out.options, sentence));
     return rt::Error::none;
 }
 

@@ -9,6 +9,7 @@
 #pragma once
 #include "cxxrt/result.hpp"
 #include "cxxrt/span.hpp"
+#include "dm-pcache/engine/options.hpp"
 #include "dm-pcache/platform.h"
 
 namespace pcache::target
@@ -19,6 +20,7 @@ inline constexpr usize path_bytes = 256; // longest device name taken, its NUL i
 struct TableLine {
     char cache[path_bytes];
     char backing[path_bytes];
+    engine::Options options;
 };
 
 // rt::Error::invalid or not_supported (named, but not built) with *sentence set. `host` may be

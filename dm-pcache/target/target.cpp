@@ -54,7 +54,8 @@ int open_devices(pc_table *table, const TableLine &line, u64 length_bytes, Opene
 }
 
 // A new instance over `o`, which is used up.
-int make_instance(pc_table *table, Opened &o, Instance *&out, const char **sentence) noexcept
+int make_instance(pc_table *table, const TableLine &line, Opened &o, u64 length_bytes,
+                  Instance *&out, const char **sentence) noexcept
 {
     o.host = pc_host_create(table);
     void *memory = pc_alloc(sizeof(Instance), PC_MAY_SLEEP);
@@ -68,16 +69,18 @@ int make_instance(pc_table *table, Opened &o, Instance *&out, const char **sente
     i->backing = pc_backing_identity(o.backing);
     pc_media_identify(o.media, &i->media);
     media::Refusal why;
-    const rt::Error e = i->cache.open(o.media, o.backing, o.host, why);
+    i->cache.ask(line.options);
+    rt::Error e = i->cache.open(o.media, o.backing, o.host, length_bytes, why);
     o.media = nullptr; // the cache's now
     o.backing = nullptr;
     o.host = nullptr;
+    if (ok(e) && !registry->may_have(i->cache.uuid(), &why.sentence))
+        e = rt::Error::busy;
     if (!ok(e)) {
         destroy(i);
         *sentence = why.sentence ? why.sentence : "out of memory";
         return rt::to_errno(e);
     }
-    i->uuid = i->cache.uuid();
     out = i;
     return 0;
 }
@@ -103,6 +106,7 @@ int pc_target_ctr(pc_table *t, unsigned argc, char **argv, u64 length_bytes, pc_
         return rt::to_errno(rt::Error::no_memory);
     pc_target *target = ::new (memory) pc_target;
     target->table = t;
+    target->length = length_bytes;
     int error = rt::to_errno(parse_table_line({argv, argc}, target->line, sentence));
     Opened o;
     if (!error)
@@ -111,6 +115,11 @@ int pc_target_ctr(pc_table *t, unsigned argc, char **argv, u64 length_bytes, pc_
         switch (
             registry->look_up(pc_table_owner(t), o.media, o.backing, target->instance, sentence)) {
         case Registry::Answer::takeover:
+            if (target->instance->cache.contradicts(target->line.options, sentence)) {
+                error = rt::to_errno(rt::Error::invalid);
+                (void)registry->drop(*target->instance); // never the last: the old table has one
+                break;
+            }
             target->media = o.media;
             target->backing = o.backing;
             o.media = nullptr;
@@ -120,7 +129,7 @@ int pc_target_ctr(pc_table *t, unsigned argc, char **argv, u64 length_bytes, pc_
             error = rt::to_errno(rt::Error::busy);
             break;
         case Registry::Answer::none:
-            error = make_instance(t, o, target->instance, sentence);
+            error = make_instance(t, target->line, o, length_bytes, target->instance, sentence);
             break;
         }
     }
@@ -164,6 +173,11 @@ void take_over(pc_target *t) noexcept
     t->backing = nullptr;
 }
 
+bool claim_uuid(void *instance, const engine::Uuid &uuid, const char **sentence) noexcept
+{
+    return registry->claim(*static_cast<Instance *>(instance), uuid, sentence);
+}
+
 } // namespace
 
 int pc_target_preresume(pc_target *t) noexcept
@@ -173,20 +187,23 @@ int pc_target_preresume(pc_target *t) noexcept
     rt::Error e = rt::Error::none;
     take_over(t);
     pc_host_attach(i.cache.host(), t->table);
+    i.cache.set_length(t->length);
     switch (i.cache.state()) {
     case engine::State::inactive:
         if (!registry->enter(i, &why.sentence)) {
             e = rt::Error::busy;
             break;
         }
-        e = i.cache.start(why);
+        e = i.cache.start(why, {claim_uuid, &i});
         if (!ok(e))
             registry->leave(i);
         break;
     case engine::State::suspended:
+    case engine::State::read_only:
         e = i.cache.resume(why);
         break;
     case engine::State::running:
+        i.cache.undo_suspend();
         break;
     case engine::State::failed:
         e = rt::Error::io;
@@ -240,5 +257,9 @@ void pc_target_status(pc_target *t, int what, char *text, usize size) noexcept
 
 int pc_target_message(pc_target *t, unsigned argc, char **argv, char *text, usize size) noexcept
 {
+    if (!t->activated.read()) {
+        pc_log(t->instance->cache.host(), PC_ERR, "message refused: the table is not active yet");
+        return rt::to_errno(rt::Error::busy);
+    }
     return run_message(*t, {argv, argc}, text, size);
 }

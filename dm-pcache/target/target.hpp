@@ -16,6 +16,7 @@ struct pc_target {
     // first resume exchanges them for those of the table before.
     pc_media *media = nullptr;
     pc_backing *backing = nullptr;
+    u64 length = 0;               // bytes that the table serves
     rt::Atomic<u32> activated{0}; // it was resumed: status shows the cache
 };
 

@@ -14,31 +14,46 @@ using namespace pcache::selftest;
 namespace
 {
 constexpr u32 sector = 512;
+constexpr u64 page = 4096;
 constexpr usize writes_at_once = 16; // pc_wio_begin waits beyond it
 } // namespace
 
 struct pc_backing {
     BackingDevice::Impl *device;
     pc_table *table;               // may be null
-    std::atomic<u64> in_flight{0}; // writes begun and not completed
+    std::atomic<u64> in_flight{0}; // operations begun and not completed
 };
 
 struct pc_wio {
     BackingDevice::Impl *device;
     pc_backing *handle;
     u64 offset;
-    pc_wio_done done;
+    pc_backing_done done;
     void *context;
     u64 id;
     u32 bytes;
     std::vector<std::pair<const u8 *, u32>> parts;
 };
 
+// A read into pages. What the device reads it reads when it carries the read out; the pages are
+// filled at the completion, which may be much later.
+struct PageRead {
+    BackingDevice::Impl *device;
+    pc_backing *handle;
+    u64 offset;
+    u32 bytes;
+    std::vector<u8 *> pages;
+    pc_backing_done done;
+    void *context;
+    Image data;
+    int error;
+};
+
 namespace pcache::selftest
 {
 
 struct BackingDevice::Impl {
-    explicit Impl(std::unique_ptr<Store> s) : store(std::move(s))
+    explicit Impl(std::unique_ptr<Store> s) : store(std::move(s)), shown(store->bytes())
     {
         pc_spin_init(lock(), "backing", nullptr);
         pc_event_init(completed());
@@ -47,6 +62,7 @@ struct BackingDevice::Impl {
     pc_event *completed() const { return reinterpret_cast<pc_event *>(event_room); }
 
     std::unique_ptr<Store> store;
+    std::atomic<u64> shown; // of its bytes
     alignas(PC_SPINLOCK_ALIGN) mutable u8 lock_room[PC_SPINLOCK_SIZE];
     alignas(PC_EVENT_ALIGN) mutable u8 event_room[PC_EVENT_SIZE];
 
@@ -62,6 +78,8 @@ struct BackingDevice::Impl {
     u32 write_capacity = 1u << 20;
     bool hold = false;
     std::vector<pc_wio *> held;
+    bool hold_reads = false;
+    std::vector<PageRead *> held_reads;
     u64 handles = 0;
     u64 begun_wios = 0; // between pc_wio_begin and the completion
     u64 next_id = 1;
@@ -199,6 +217,41 @@ void schedule(pc_wio *w)
 
 } // namespace
 
+namespace
+{
+
+// In interrupt context.
+void complete(PageRead *r)
+{
+    for (u64 at = 0; at < r->data.size() && !r->error; at += page)
+        memcpy(r->pages[at / page], r->data.data() + at, std::min(page, r->data.size() - at));
+    --r->handle->in_flight; // before `done`, which may make somebody close the handle
+    r->done(r->context, r->error);
+    delete r;
+}
+
+// In interrupt context.
+void carry_out(PageRead *r)
+{
+    Impl &d = *r->device;
+    r->error = begin_operation(d, Op::read, r->offset, r->bytes);
+    {
+        Lock g(d);
+        const u8 *from = d.store->base() + r->offset;
+        if (!r->error) {
+            r->data.assign(from, from + r->bytes);
+            d.read_bytes += r->bytes;
+        }
+        if (d.hold_reads) {
+            d.held_reads.push_back(r);
+            return;
+        }
+    }
+    complete(r);
+}
+
+} // namespace
+
 std::unique_ptr<BackingDevice> make_backing(std::unique_ptr<Store> s)
 {
     return std::make_unique<BackingDevice>(std::make_unique<Impl>(std::move(s)));
@@ -224,7 +277,7 @@ BackingDevice::~BackingDevice() = default;
 
 u64 BackingDevice::bytes() const
 {
-    return impl_->store->bytes();
+    return impl_->shown;
 }
 
 pc_backing *BackingDevice::open(pc_table *table)
@@ -235,9 +288,17 @@ pc_backing *BackingDevice::open(pc_table *table)
     return new pc_backing{impl_.get(), table};
 }
 
+void BackingDevice::set_bytes(u64 n)
+{
+    if (n > impl_->store->bytes())
+        broken("a backing device cannot grow beyond what it was made with");
+    impl_->shown = n;
+}
+
 void BackingDevice::read(u64 offset, void *to, usize n) const
 {
-    if (offset > bytes() || n > bytes() - offset)
+    const u64 all = impl_->store->bytes();
+    if (offset > all || n > all - offset)
         broken("BackingDevice::read past the end");
     Lock g(*impl_);
     memcpy(to, impl_->store->base() + offset, n);
@@ -245,7 +306,8 @@ void BackingDevice::read(u64 offset, void *to, usize n) const
 
 void BackingDevice::write(u64 offset, const void *from, usize n)
 {
-    if (offset > bytes() || n > bytes() - offset)
+    const u64 all = impl_->store->bytes();
+    if (offset > all || n > all - offset)
         broken("BackingDevice::write past the end");
     Lock g(*impl_);
     memcpy(impl_->store->base() + offset, from, n);
@@ -316,11 +378,25 @@ void BackingDevice::hold_writes(bool on)
         schedule(w);
 }
 
+void BackingDevice::hold_reads(bool on)
+{
+    std::vector<PageRead *> go;
+    {
+        Lock g(*impl_);
+        impl_->hold_reads = on;
+        if (!on)
+            go.swap(impl_->held_reads);
+    }
+    for (PageRead *r : go)
+        sched::run_later(0, [r] { complete(r); });
+}
+
 BackingDevice::Counters BackingDevice::counters() const
 {
     Lock g(*impl_);
     const Impl &d = *impl_;
-    return {d.begun[0], d.begun[1], d.begun[2], d.read_bytes, d.written_bytes, d.begun_wios};
+    return {d.begun[0],      d.begun[1],   d.begun[2],         d.read_bytes,
+            d.written_bytes, d.begun_wios, d.held_reads.size()};
 }
 
 void BackingDevice::set_write_cache(bool on)
@@ -402,7 +478,12 @@ extern "C" {
 
 u64 pc_backing_bytes(const pc_backing *b) noexcept
 {
-    return b->device->store->bytes();
+    return b->device->shown;
+}
+
+u32 pc_backing_block(const pc_backing *b) noexcept
+{
+    return b->device->block;
 }
 
 const void *pc_backing_identity(const pc_backing *b) noexcept
@@ -418,7 +499,7 @@ int pc_backing_read(pc_backing *b, u64 offset, void *to, u32 bytes) noexcept
         broken("the backing device is read in whole logical blocks");
     int error = begin_operation(d, Op::read, offset, bytes);
     sched::sleep_ns(delay(d, Op::read));
-    if (!error && (offset > d.store->bytes() || bytes > d.store->bytes() - offset))
+    if (!error && (offset > d.shown || bytes > d.shown - offset))
         error = -5;
     if (error)
         return error;
@@ -454,7 +535,7 @@ void pc_backing_close(pc_backing *b) noexcept
     if (!b)
         return;
     if (b->in_flight)
-        broken("the backing device closed with a write in flight");
+        broken("the backing device closed with an operation in flight");
     {
         Lock g(*b->device);
         --b->device->handles;
@@ -470,7 +551,28 @@ void pc_backing_exchange(pc_backing *a, pc_backing *b) noexcept
     std::swap(a->table, b->table);
 }
 
-pc_wio *pc_wio_begin(pc_backing *b, u64 offset, pc_wio_done done, void *context) noexcept
+int pc_backing_read_pages(pc_backing *b, u64 offset, void *const *pages, u32 bytes, int,
+                          pc_backing_done done, void *context) noexcept
+{
+    Impl &d = *b->device;
+    const u64 size = d.store->bytes();
+    if (offset % d.block || bytes % d.block || !bytes)
+        broken("the backing device is read in whole logical blocks");
+    if (offset > size || bytes > size - offset || bytes > PC_READ_PAGES * page)
+        broken("a read past the end of the backing device, or longer than it may be");
+    void *probe = pc_alloc(sizeof(PageRead), PC_NOWAIT); // a failure that tests can ask for
+    if (!probe)
+        return -12;
+    pc_free(probe);
+    auto *r = new PageRead{&d, b, offset, bytes, {}, done, context, {}, 0};
+    for (u64 at = 0; at < bytes; at += page)
+        r->pages.push_back(static_cast<u8 *>(pages[at / page]));
+    ++b->in_flight;
+    sched::run_later(delay(d, Op::read), [r] { carry_out(r); });
+    return 0;
+}
+
+pc_wio *pc_wio_begin(pc_backing *b, u64 offset, pc_backing_done done, void *context) noexcept
 {
     Impl &d = *b->device;
     {
@@ -503,10 +605,27 @@ u32 pc_wio_add(pc_wio *w, const u8 *media, u32 bytes) noexcept
     return taken;
 }
 
+void pc_wio_drop(pc_wio *w) noexcept
+{
+    Impl &d = *w->device;
+    {
+        Lock g(d);
+        std::erase_if(d.unsubmitted, [w](auto &u) { return u.second == w; });
+    }
+    --w->handle->in_flight;
+    w->done(w->context, -5);
+    {
+        Lock g(d);
+        --d.begun_wios;
+    }
+    pc_event_wake(d.completed());
+    delete w;
+}
+
 void pc_wio_submit(pc_wio *w) noexcept
 {
     Impl &d = *w->device;
-    u64 size = d.store->bytes();
+    u64 size = d.shown;
     if (w->bytes == 0)
         broken("an empty write submitted");
     if (w->offset % d.block || w->bytes % d.block)

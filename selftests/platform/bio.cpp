@@ -23,6 +23,7 @@ struct pc_bio {
     bool touched = false, cut_short = false, ended = false;
     int error = 0;
     std::function<void(int)> on_end;
+    std::function<void()> on_read;
 };
 
 namespace
@@ -80,6 +81,12 @@ u8 *bio_bytes(pc_bio *bio, u32 offset, u32 bytes)
     return bio->bytes.data() + offset;
 }
 
+void bio_was_read(pc_bio *bio)
+{
+    if (bio->on_read)
+        bio->on_read();
+}
+
 Bio::Bio(u32 bytes) : Bio(Image(bytes)) {}
 
 Bio::Bio(Image contents) : bio_(new pc_bio, delete_bio)
@@ -133,6 +140,11 @@ int Bio::wait()
 void Bio::on_end(std::function<void(int)> f)
 {
     bio_->on_end = std::move(f);
+}
+
+void Bio::on_read(std::function<void()> f)
+{
+    bio_->on_read = std::move(f);
 }
 
 // ---- memory ----
@@ -192,6 +204,11 @@ void pc_bio_end(pc_bio *bio, int error) noexcept
     // From here on the bio may be gone: its owner may have waited for the end.
     if (f)
         f(error);
+}
+
+void pc_bio_copy_to(pc_bio *bio, u32 bio_offset, const void *from, u32 bytes) noexcept
+{
+    memcpy(bio_bytes(bio, bio_offset, bytes), from, bytes);
 }
 
 void pc_bio_accept(pc_bio *bio, u32 bytes) noexcept

@@ -61,7 +61,9 @@ public:
     int fd() const { return fd_; }
     void load(const Image &image);
     bool load_file(const std::string &file);
-    Image image() const; // reads no hole, which would give it memory
+    // A look from outside: that others store there meanwhile is no race of theirs.
+    void look(u64 from, void *to, usize n) const;
+    Image image() const; // the same of all; reads no hole, which would give it memory
 };
 
 // An address range of a Store between two pages that trap.
@@ -79,8 +81,11 @@ struct MediaDevice::Impl {
     std::atomic<u64> handles{0};
 
     mutable std::shared_mutex poison_lock;
-    std::set<u64> poisoned; // line numbers
+    std::set<u64> poisoned;  // line numbers
+    std::set<u64> known_bad; // page numbers
     std::atomic<bool> any_poison{false};
+    std::atomic<bool> repairable{true};
+    std::atomic<bool> unmaps_pages{false};
 
     std::atomic<bool> power{false};
     Power pending; // guarded by power_lock()
@@ -102,6 +107,8 @@ double draw_chance(Rng &rng);
 // ---- bios and memory ----
 // The bytes of a bio that the engine may touch; aborts if it has ended or they are not there.
 u8 *bio_bytes(pc_bio *bio, u32 offset, u32 bytes);
+// Some of its bytes were read.
+void bio_was_read(pc_bio *bio);
 u64 live_bios();
 
 void memory_reset();

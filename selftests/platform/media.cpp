@@ -19,6 +19,7 @@ namespace
 {
 
 constexpr u64 line_bytes = 64;
+constexpr u64 page_bytes = 4096;
 
 struct Mapping {
     u64 bytes;
@@ -60,6 +61,40 @@ bool is_poisoned(MediaDevice::Impl &d, u64 offset, u64 bytes)
     std::shared_lock<std::shared_mutex> g(d.poison_lock);
     auto i = d.poisoned.lower_bound(offset / line_bytes);
     return i != d.poisoned.end() && *i <= (offset + bytes - 1) / line_bytes;
+}
+
+bool is_known_bad(MediaDevice::Impl &d, u64 offset, u64 bytes)
+{
+    if (!d.any_poison.load(std::memory_order_relaxed) || bytes == 0)
+        return false;
+    std::shared_lock<std::shared_mutex> g(d.poison_lock);
+    auto i = d.known_bad.lower_bound(offset / page_bytes);
+    return i != d.known_bad.end() && *i <= (offset + bytes - 1) / page_bytes;
+}
+
+// The pages of the poisoned lines among these bytes cannot be read any more.
+void unmap_pages(MediaDevice::Impl &d, u64 offset, u64 bytes)
+{
+    std::lock_guard<std::shared_mutex> g(d.poison_lock);
+    std::set<u64> pages;
+    for (auto i = d.poisoned.lower_bound(offset / line_bytes);
+         i != d.poisoned.end() && *i <= (offset + bytes - 1) / line_bytes; ++i)
+        pages.insert(*i * line_bytes / page_bytes);
+    for (const u64 page : pages)
+        for (u64 at = page * page_bytes; at < (page + 1) * page_bytes; at += line_bytes)
+            d.poisoned.insert(at / line_bytes);
+}
+
+// What a machine-check-safe load finds there.
+int load_outcome(const Place &p, usize bytes)
+{
+    if (is_known_bad(*p.device, p.offset, bytes))
+        violation("a load from a page known to be bad at " + std::to_string(p.offset));
+    if (!is_poisoned(*p.device, p.offset, bytes))
+        return 0;
+    if (p.device->unmaps_pages)
+        unmap_pages(*p.device, p.offset, bytes);
+    return -5;
 }
 
 // ---- the power model ----
@@ -165,7 +200,7 @@ void MediaDevice::read(u64 offset, void *to, usize n) const
 {
     if (offset > bytes() || n > bytes() - offset)
         broken("MediaDevice::read past the end");
-    memcpy(to, impl_->store->base() + offset, n);
+    impl_->store->look(offset, to, n);
 }
 
 // Durable at once, and cures poison.
@@ -180,6 +215,8 @@ static void write_through(MediaDevice::Impl &d, u64 offset, const void *from, us
     d.pending.settle(offset, n);
     d.poisoned.erase(d.poisoned.lower_bound(offset / line_bytes),
                      d.poisoned.upper_bound((offset + n - 1) / line_bytes));
+    d.known_bad.erase(d.known_bad.lower_bound((offset + page_bytes - 1) / page_bytes),
+                      d.known_bad.lower_bound((offset + n) / page_bytes));
     d.any_poison = !d.poisoned.empty();
 }
 
@@ -222,7 +259,27 @@ void MediaDevice::cure()
 {
     std::lock_guard<std::shared_mutex> g(impl_->poison_lock);
     impl_->poisoned.clear();
+    impl_->known_bad.clear();
     impl_->any_poison = false;
+}
+
+void MediaDevice::know_bad(u64 offset, u64 n)
+{
+    const u64 first = offset / page_bytes, last = (offset + n - 1) / page_bytes;
+    poison(first * page_bytes, (last - first + 1) * page_bytes);
+    std::lock_guard<std::shared_mutex> g(impl_->poison_lock);
+    for (u64 page = first; page <= last; ++page)
+        impl_->known_bad.insert(page);
+}
+
+void MediaDevice::set_repairable(bool on)
+{
+    impl_->repairable = on;
+}
+
+void MediaDevice::set_unmaps_pages(bool on)
+{
+    impl_->unmaps_pages = on;
 }
 
 void MediaDevice::set_power_model(bool on)
@@ -324,9 +381,10 @@ void pc_media_exchange(pc_media *a, pc_media *b) noexcept
 
 int pc_media_rewrite_page(pc_media *m, u64 offset, const void *page) noexcept
 {
-    constexpr u64 page_bytes = 4096;
     if (offset % page_bytes)
         broken("pc_media_rewrite_page of a place that is no page");
+    if (!m->device->repairable && is_poisoned(*m->device, offset, page_bytes))
+        return -5;
     write_through(*m->device, offset, page, page_bytes);
     return 0;
 }
@@ -334,6 +392,11 @@ int pc_media_rewrite_page(pc_media *m, u64 offset, const void *page) noexcept
 void pc_media_identify(const pc_media *m, pc_media_identity *id) noexcept
 {
     *id = {m->device, 0, m->device->store->bytes()};
+}
+
+int pc_media_overlap(const pc_media *a, const pc_media *b) noexcept
+{
+    return a->device == b->device;
 }
 
 void pc_media_store(u8 *to, const void *from, usize bytes) noexcept
@@ -350,6 +413,7 @@ void pc_media_from_bio(u8 *to, pc_bio *bio, u32 bio_offset, u32 bytes) noexcept
 {
     const u8 *from = bio_bytes(bio, bio_offset, bytes);
     store(to, bytes, [=] { memcpy(to, from, bytes); });
+    bio_was_read(bio);
 }
 
 void pc_media_flush(const u8 *at, usize bytes) noexcept
@@ -379,12 +443,32 @@ int pc_media_load(void *to, const u8 *from, usize bytes) noexcept
 {
     if (bytes == 0)
         return 0;
-    Place p = find(from, bytes);
-    if (is_poisoned(*p.device, p.offset, bytes)) {
+    if (int e = load_outcome(find(from, bytes), bytes)) {
         memset(to, 0xEE, bytes); // undefined for the caller
-        return -5;
+        return e;
     }
     memcpy(to, from, bytes);
+    return 0;
+}
+
+int pc_media_probe(const u8 *at, usize bytes) noexcept
+{
+    return bytes ? load_outcome(find(at, bytes), bytes) : 0;
+}
+
+int pc_media_bad_stretch(const pc_media *m, u32 i, pc_media_stretch *out) noexcept
+{
+    std::shared_lock<std::shared_mutex> g(m->device->poison_lock);
+    const std::set<u64> &bad = m->device->known_bad;
+    for (auto p = bad.begin(); p != bad.end();) {
+        u64 first = *p, next = first;
+        for (; p != bad.end() && *p == next; ++p)
+            ++next;
+        if (i-- == 0) {
+            *out = {first * page_bytes, (next - first) * page_bytes};
+            return 1;
+        }
+    }
     return 0;
 }
 

@@ -7,6 +7,7 @@
 // queue's lock. A work is not touched any more once its function has begun, so that it may free
 // itself.
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <condition_variable>
 #include <cstdio>
@@ -208,7 +209,7 @@ void pc_work_stop(pc_work *w) noexcept
 //
 // A wake counts; a waiter notes the count before it looks at its condition and sleeps only while
 // the count is the same. The condition is looked at with nothing held, but it must not sleep, as in
-// the kernel.
+// the kernel. A signal is a flag of the thread and a wake of the event that the thread waits for.
 
 struct pc_event {
     pthread_mutex_t m;
@@ -216,6 +217,59 @@ struct pc_event {
     u64 wakes;
 };
 static_assert(sizeof(pc_event) <= PC_EVENT_SIZE && alignof(pc_event) <= PC_EVENT_ALIGN);
+
+namespace
+{
+thread_local Signal *my_signal; // null: this thread gets none
+
+// Until the condition holds (true), or until stopped() while it does not.
+template <class Stopped>
+bool wait_until(pc_event *e, pc_condition condition, void *context, Stopped stopped)
+{
+    for (;;) {
+        pthread_mutex_lock(&e->m);
+        u64 seen = e->wakes;
+        pthread_mutex_unlock(&e->m);
+        sched::forbid_sleep();
+        int holds = condition(context);
+        sched::allow_sleep();
+        if (holds)
+            return true;
+        if (stopped())
+            return false;
+        pthread_mutex_lock(&e->m);
+        while (e->wakes == seen)
+            pthread_cond_wait(&e->woken, &e->m);
+        pthread_mutex_unlock(&e->m);
+    }
+}
+} // namespace
+
+Signal::Signal()
+{
+    if (my_signal)
+        broken("two Signals of one thread");
+    my_signal = this;
+}
+
+Signal::~Signal()
+{
+    my_signal = nullptr;
+}
+
+void Signal::send()
+{
+    std::lock_guard<std::mutex> g(lock_);
+    sent_ = true;
+    if (waits_for_)
+        pc_event_wake(waits_for_);
+}
+
+void Signal::wait_for(pc_event *e)
+{
+    std::lock_guard<std::mutex> g(lock_);
+    waits_for_ = e;
+}
 
 extern "C" {
 
@@ -237,19 +291,20 @@ void pc_event_wake(pc_event *e) noexcept
 void pc_event_wait(pc_event *e, pc_condition condition, void *context) noexcept
 {
     sched::assert_may_sleep("pc_event_wait");
-    for (;;) {
-        pthread_mutex_lock(&e->m);
-        u64 seen = e->wakes;
-        pthread_mutex_unlock(&e->m);
-        sched::forbid_sleep();
-        int holds = condition(context);
-        sched::allow_sleep();
-        if (holds)
-            return;
-        pthread_mutex_lock(&e->m);
-        while (e->wakes == seen)
-            pthread_cond_wait(&e->woken, &e->m);
-        pthread_mutex_unlock(&e->m);
-    }
+    wait_until(e, condition, context, [] { return false; });
+}
+
+int pc_event_wait_interruptible(pc_event *e, pc_condition condition, void *context) noexcept
+{
+    sched::assert_may_sleep("pc_event_wait_interruptible");
+    if (my_work)
+        broken("an interruptible wait in a work: no signal reaches a worker");
+    Signal *s = my_signal;
+    if (s)
+        s->wait_for(e);
+    const bool holds = wait_until(e, condition, context, [s] { return s && s->sent(); });
+    if (s)
+        s->wait_for(nullptr);
+    return holds ? 0 : -EINTR;
 }
 }

@@ -10,6 +10,7 @@
 //
 // Locking: every member may be called from any thread, unless its comment says otherwise.
 #pragma once
+#include <atomic>
 #include <condition_variable>
 #include <functional>
 #include <memory>
@@ -56,6 +57,13 @@ public:
     // write() cures them; stores of the engine do not.
     void poison(u64 offset, u64 bytes);
     void cure();
+    // The pages that [offset, offset + bytes) touches are poisoned, and those who open the device
+    // from now on are told. To load from them afterwards is a breach of platform.h.
+    void know_bad(u64 offset, u64 bytes);
+    // Block writes of pages with poison fail.
+    void set_repairable(bool on);
+    // A load that meets poison takes the whole page with it, as Linux unmaps it.
+    void set_unmaps_pages(bool on);
 
     void set_power_model(bool on); // what is pending when it goes off, is durable
     u64 pending_units() const;
@@ -93,6 +101,9 @@ class BackingDevice
 public:
     pc_backing *open(pc_table *table = nullptr); // new handle, closed by pc_backing_close
     u64 bytes() const;
+    // It shows that many bytes from now on: at most as many as it was made with, which come back
+    // with their content. An LV that shrinks or grows.
+    void set_bytes(u64 bytes);
     void read(u64 offset, void *to, usize bytes) const; // no count, no failure
     void write(u64 offset, const void *from, usize bytes);
     Image image() const;
@@ -113,11 +124,15 @@ public:
     void set_logical_block(u32 bytes);
     // Writes are held back, neither carried out nor completed, until it is set to false.
     void hold_writes(bool on);
+    // Reads into pages (pc_backing_read_pages) are carried out, so that they have the bytes of now,
+    // but not completed until it is set to false.
+    void hold_reads(bool on);
 
     struct Counters {
         u64 reads, writes, flushes; // begun, failed ones included
         u64 read_bytes, written_bytes;
         u64 writes_in_flight;
+        u64 reads_held;
     };
     Counters counters() const;
 
@@ -164,6 +179,9 @@ public:
     int wait(); // until it has ended; its error (0, -errno, PC_END_REQUEUE)
     // Called in the context of pc_bio_end. Set before the bio is given away.
     void on_end(std::function<void(int error)> f);
+    // Called after the platform has read some of the bytes, which it may do in pieces: for an owner
+    // who changes them meanwhile. Set before the bio is given away.
+    void on_read(std::function<void()> f);
 
 private:
     std::unique_ptr<pc_bio, void (*)(pc_bio *)> bio_;
@@ -203,6 +221,26 @@ public:
     ~OnCpu();
     OnCpu(const OnCpu &) = delete;
     OnCpu &operator=(const OnCpu &) = delete;
+};
+
+// While it lives, send(), from any thread, interrupts the waits of the thread that made it that may
+// be interrupted: the one under way and, like a signal that nobody handles, all later ones.
+class Signal
+{
+    std::mutex lock_;
+    pc_event *waits_for_ = nullptr; // guarded by lock_
+    std::atomic<bool> sent_{false};
+
+public:
+    Signal();
+    ~Signal();
+    Signal(const Signal &) = delete;
+    Signal &operator=(const Signal &) = delete;
+    void send();
+
+    // For the platform.
+    void wait_for(pc_event *e); // null: none any more
+    bool sent() const { return sent_; }
 };
 
 // ---- the world

@@ -158,9 +158,49 @@ TEST(Cache, IdleCacheWritesBackByItself)
     EXPECT_TRUE(rig.backing.image() == rig.model) << "20 s of idleness, and it is still dirty";
 }
 
-// The log becomes unreadable while dirty data waits in it: nothing more is stored, everything ends
-// with an error, and the device can still be removed.
-TEST(Cache, LogThatCannotBeReadFailsTheCacheAndItCanBeRemoved)
+// Found by make nth-failure (accept_loss): while the record is on its way, nothing is staged, and
+// the log's durable head does not show it. Who looks then must look again.
+TEST(Cache, ARecordThatIsSlowToBecomeDurableIsWrittenBackToo)
+{
+    Rig rig;
+    rig.start();
+    std::this_thread::sleep_for(std::chrono::milliseconds(300)); // all is quiet
+    rig.write_pattern(0, 4096);
+    const auto me = std::this_thread::get_id();
+    std::atomic<bool> slow{true};
+    rig.world.set_fence_hook([&] {
+        if (std::this_thread::get_id() == me && slow.exchange(false)) // the record's
+            std::this_thread::sleep_for(std::chrono::milliseconds(500));
+    });
+    ASSERT_EQ(rig.flush(), 0);
+    rig.world.set_fence_hook(nullptr);
+    EXPECT_FALSE(slow) << "the FLUSH stored no record itself";
+    for (int i = 0; i < 500 && rig.backing.image() != rig.model; i++)
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    EXPECT_TRUE(rig.backing.image() == rig.model) << "5 s of idleness, and it is still dirty";
+}
+
+// The log is asked for what is only staged: otherwise write-back would wait until that is a second
+// old. The best of three, since the machine may be loaded; without the question all take a second.
+TEST(Cache, IdleCacheWritesBackWhatWasNeverFlushedSoonToo)
+{
+    Rig rig;
+    rig.start();
+    auto best = std::chrono::nanoseconds::max();
+    for (int i = 0; i < 3; i++) {
+        const auto from = std::chrono::steady_clock::now();
+        const u64 before = rig.backing.counters().writes;
+        rig.write_pattern(0, 4096);
+        while (rig.backing.counters().writes == before)
+            std::this_thread::sleep_for(std::chrono::milliseconds(5));
+        best = std::min(best, std::chrono::steady_clock::now() - from);
+    }
+    EXPECT_LT(best, std::chrono::milliseconds(700)) << "it starts 100 to 200 ms after the write";
+}
+
+// The log becomes unreadable while dirty data waits in it: the state is read-only. What was cached
+// is still read, writes end with an error, and the device can be removed.
+TEST(Cache, LogThatCannotBeReadMakesTheCacheReadOnlyAndItCanBeRemoved)
 {
     Rig rig;
     rig.start();
@@ -168,13 +208,15 @@ TEST(Cache, LogThatCannotBeReadFailsTheCacheAndItCanBeRemoved)
     ASSERT_EQ(rig.flush(), 0);
     rig.media.poison(pcache::format::first_segment_offset + pcache::format::segment_control_bytes,
                      64);
-    for (int i = 0; i < 500 && rig.status() != "Fail"; i++)
+    const auto read_only = [&] { return rig.status().find(" ro") != std::string::npos; };
+    for (int i = 0; i < 500 && !read_only(); i++)
         std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    ASSERT_EQ(rig.status(), "Fail") << "write-back went by a log that cannot be read";
-    EXPECT_TRUE(rig.world.said("failed: "));
+    ASSERT_TRUE(read_only()) << rig.status() << ": write-back went by a log that cannot be read";
+    EXPECT_TRUE(rig.world.said("read-only: the log could not be read"));
     EXPECT_EQ(rig.world.events(), 1u);
     EXPECT_EQ(rig.try_write(0, Rig::pattern(0, 4096, 9)), -5);
-    EXPECT_EQ(rig.flush(), -5);
+    EXPECT_EQ(rig.flush(), 0);
+    rig.check("read-only");
     rig.remove();
     rig.media.cure();
 }
@@ -290,8 +332,11 @@ TEST(Cache, StagedKeysAreDurableAfterASecondWithoutAFlush)
     EXPECT_NE(rig.status().find(" 0:0 0:0 0:0"), std::string::npos) << rig.status();
     const auto begin = std::chrono::steady_clock::now();
     const auto passed = [&] { return std::chrono::steady_clock::now() - begin; };
-    while (rig.status().find(" 0:0 0:0 0:0") != std::string::npos && passed() < 10s)
+    // Busy, since an idle cache logs them earlier; reads ask for no record.
+    while (rig.status().find(" 0:0 0:0 0:0") != std::string::npos && passed() < 10s) {
+        (void)rig.read(8192, 4096);
         std::this_thread::sleep_for(10ms);
+    }
     EXPECT_GE(passed(), 500ms) << "nobody asked for a record so early";
     EXPECT_EQ(rig.status().find(" 0:0 0:0 0:0"), std::string::npos) << rig.status();
     rig.backing.hold_writes(false);

@@ -310,5 +310,43 @@ TEST_F(BackingTest, OneCutSeesMediaAndDiskAtOneInstant)
     EXPECT_TRUE(c.backings[0][0] == 0 || c.backings[0][0] == 4);
 }
 
+TEST_F(BackingTest, AHeldReadHasTheBytesOfBeforeAndFillsItsPagesAtItsEnd)
+{
+    ASSERT_EQ(write(0, 1, 10), 0);
+    auto *block = static_cast<u8 *>(pc_alloc(8192, PC_MAY_SLEEP));
+    void *pages[] = {block + 4096, block}; // in any order
+    disk.hold_reads(true);
+    Done d;
+    ASSERT_EQ(pc_backing_read_pages(backing, 0, pages, 10 * sector, 0, Done::call, &d), 0);
+    while (disk.counters().reads_held != 1)
+        pc_yield();
+    ASSERT_EQ(write(0, 2, 10), 0);
+    EXPECT_EQ(block[4096], 0) << "a page filled before the end";
+    disk.hold_reads(false);
+    EXPECT_EQ(d.wait(), 0);
+    EXPECT_EQ(block[4096], 1);
+    EXPECT_EQ(block[8191], 1);
+    EXPECT_EQ(block[2 * sector - 1], 1);
+    EXPECT_EQ(block[2 * sector], 0) << "behind the end of the read";
+    EXPECT_EQ(disk.counters().read_bytes, 10 * sector);
+    pc_free(block);
+}
+
+TEST_F(BackingTest, AReadIntoPagesFailsAsAskedOrForLackOfMemory)
+{
+    auto *block = static_cast<u8 *>(pc_alloc(4096, PC_MAY_SLEEP));
+    void *pages[] = {block};
+    Memory::fail_nowait(true);
+    Done none;
+    EXPECT_EQ(pc_backing_read_pages(backing, 0, pages, 4096, 0, Done::call, &none), -12);
+    Memory::fail_nowait(false);
+    disk.fail(Op::read, 1, -5);
+    Done d;
+    ASSERT_EQ(pc_backing_read_pages(backing, 0, pages, 4096, 0, Done::call, &d), 0);
+    EXPECT_EQ(d.wait(), -5);
+    EXPECT_FALSE(none.ended);
+    pc_free(block);
+}
+
 } // namespace
 } // namespace pcache::selftest

@@ -63,6 +63,57 @@ TEST_F(MediaTest, WhatWasStoredIsReadBack)
     EXPECT_EQ(v, 0u);
 }
 
+// The check value of the media format: 20 zero bytes.
+TEST_F(MediaTest, SumsAreThoseOfTheFormat)
+{
+    u32 crc = 0x0003B15A;
+    EXPECT_EQ(pc_media_crc(at, 20, &crc), 0);
+    EXPECT_EQ(crc, 0xB9B69066u);
+}
+
+TEST_F(MediaTest, WhatIsSummedIsWhatIsStoredHoweverTheOwnerChangesIt)
+{
+    constexpr u32 bytes = 5 * 512;
+    Bio bio(bytes);
+    u8 turn = 0;
+    bio.on_read([&] { memset(bio.data(), ++turn, bytes); });
+    pc_cpu_pin();
+    const u32 stored = pc_media_from_bio_crc(at + 512, bio.raw(), 0, bytes, 7);
+    pc_cpu_unpin();
+    u32 loaded = 7;
+    EXPECT_EQ(pc_media_crc(at + 512, bytes, &loaded), 0);
+    EXPECT_EQ(loaded, stored);
+    EXPECT_GT(turn, 1) << "the owner had no turn in between";
+    pc_bio_end(bio.raw(), 0);
+}
+
+TEST_F(MediaTest, PartOfWhatIsSummedReachesTheBio)
+{
+    Image data(3072);
+    for (usize i = 0; i < data.size(); i++)
+        data[i] = static_cast<u8>(i * 7 + i / 256);
+    device.write(0, data.data(), data.size());
+    for (const auto &[skip, wanted] :
+         {std::pair{0u, 3072u}, {512u, 512u}, {512u, 2560u}, {0u, 512u}}) {
+        Bio bio(4096);
+        u32 crc = 7, whole = 7;
+        EXPECT_EQ(pc_media_to_bio_crc(bio.raw(), 512, at, 3072, skip, wanted, &crc), 0);
+        EXPECT_EQ(pc_media_crc(at, 3072, &whole), 0);
+        EXPECT_EQ(crc, whole);
+        EXPECT_EQ(memcmp(bio.data() + 512, &data[skip], wanted), 0);
+        EXPECT_EQ(bio.data()[511], 0);
+        EXPECT_EQ(bio.data()[512 + wanted], 0);
+        pc_bio_end(bio.raw(), 0);
+    }
+    device.poison(2048, 64);
+    Bio bio(512);
+    u32 crc = 7;
+    EXPECT_EQ(pc_media_to_bio_crc(bio.raw(), 0, at, 3072, 0, 512, &crc), -5) << "all of it is read";
+    EXPECT_EQ(pc_media_crc(at, 3072, &crc), -5);
+    pc_bio_end(bio.raw(), 0);
+    device.cure();
+}
+
 TEST_F(MediaTest, ContentsSurviveTheHandle)
 {
     store(0, 5);

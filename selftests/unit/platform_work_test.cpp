@@ -267,6 +267,77 @@ TEST_F(WorldTest, AWakeReachesAllWaiters)
         w.join();
 }
 
+TEST_F(WorldTest, AnInterruptibleWaitEndsLikeAnotherWithoutASignal)
+{
+    Event e;
+    Signal mine; // makes no difference as long as it is not sent
+    std::atomic<bool> done{false};
+    std::thread other([&] {
+        done = true;
+        e.wake();
+    });
+    EXPECT_EQ(e.wait_interruptible([&] { return done.load(); }), rt::Error::none);
+    other.join();
+}
+
+TEST_F(WorldTest, ASignalEndsAnInterruptibleWaitWhereverItFalls)
+{
+    for (int round = 0; round < 200; ++round) {
+        Event e;
+        Signal mine;
+        std::thread other;
+        EXPECT_EQ(e.wait_interruptible([&] {
+            if (!other.joinable())
+                other = std::thread([&] { mine.send(); });
+            if (round % 2)
+                std::this_thread::yield();
+            return false;
+        }),
+                  rt::Error::interrupted);
+        other.join();
+    }
+}
+
+TEST_F(WorldTest, AConditionThatHoldsWinsOverASignal)
+{
+    Event e;
+    Signal mine;
+    mine.send();
+    EXPECT_EQ(e.wait_interruptible([] { return true; }), rt::Error::none);
+    EXPECT_EQ(e.wait_interruptible([] { return false; }), rt::Error::interrupted);
+}
+
+TEST_F(WorldTest, ASignalEndsNoOtherWait)
+{
+    Event e;
+    Signal mine;
+    mine.send();
+    std::atomic<bool> done{false};
+    std::thread other([&] {
+        std::this_thread::sleep_for(std::chrono::milliseconds(5));
+        done = true;
+        e.wake();
+    });
+    e.wait([&] { return done.load(); });
+    EXPECT_TRUE(done);
+    other.join();
+}
+
+TEST(EventDeathTest, AWorkMustNotWaitInterruptibly)
+{
+    EXPECT_DEATH(
+        {
+            pc_queue *queue = pc_queue_create("test");
+            Job a(queue, [] {
+                Event e;
+                (void)e.wait_interruptible([] { return true; });
+            });
+            a.work.kick();
+            pc_queue_destroy(queue);
+        },
+        "interruptible wait in a work");
+}
+
 TEST(EventDeathTest, AConditionMustNotSleep)
 {
     Mutex m(test_class);

@@ -225,12 +225,16 @@ drains() { # SECONDS
 	return 1
 }
 
-wait_until() { # SECONDS CMD...: polls until it succeeds
-	wu_left=$(($1 * 10))
+uptime_s() { # whole seconds since boot
+	read -r us_now us_rest </proc/uptime
+	echo "${us_now%.*}"
+}
+
+wait_until() { # SECONDS CMD...: polls until it succeeds, for so long at least
+	wu_end=$(($(uptime_s) + $1))
 	shift
 	while ! "$@"; do
-		wu_left=$((wu_left - 1))
-		[ $wu_left -gt 0 ] || return 1
+		[ "$(uptime_s)" -le $wu_end ] || return 1
 		sleep 0.1
 	done
 }

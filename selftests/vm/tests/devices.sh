@@ -59,7 +59,8 @@ else
 fi
 must remove pm
 
-# A backing device that fails its writes for a while.
+# A backing device that stands still for a while: what waits for it is no hung task. The knob's 3 s are
+# the time after which one is reported, at the latest after twice that.
 must wipe_cache
 sectors=$(sectors "$BACKING")
 good="0 $sectors linear $BACKING 0"
@@ -67,6 +68,26 @@ bad="0 $sectors flakey $BACKING 0 0 60 1 error_writes"
 must create weak "$good"
 must create pcache "$(table_line $CACHE /dev/mapper/weak)"
 swap() { dmsetup load weak --table "$1" && dmsetup suspend --nolockfs --noudevsync weak && dmsetup resume --noudevsync weak; }
+hung=/proc/sys/kernel/hung_task_timeout_secs
+none_hung() { ! log_since | grep "blocked for more than"; }
+none_blocked() { ! grep "^State:.*disk sleep" /proc/[0-9]*/status; }
+mark_log
+must dmsetup suspend --nolockfs --noudevsync weak
+[ ! -e $hung ] || echo 3 >$hung
+must write_pattern stalled $DEV 0 $((1 << 20))
+sleep 8
+fails "nothing is written back while the backing device is suspended" drained
+ok "a worker that waits for it does not count as load" none_blocked
+if [ -e $hung ]; then
+	ok "and is not reported as hung" none_hung
+	echo 60 >$hung
+else
+	skip "and is not reported as hung" "this kernel does not look for hung tasks"
+fi
+must dmsetup resume --noudevsync weak
+ok "write-back goes on when the backing device does" drains 20
+
+# One that fails its writes for a while.
 must swap "$bad"
 mark_log
 must write_pattern kept $DEV 0 $((1 << 20))

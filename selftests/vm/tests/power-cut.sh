@@ -20,7 +20,7 @@ if [ "$BOOT" -gt 1 ]; then
 fi
 if [ "$BOOT" -le "$CUTS" ]; then
 	journal load $DEV "$PORT" "$BOOT" "${SEED:-1}" &
-	power_cut $((1500 + 1700 * BOOT)) "0.0$BOOT"
+	power_cut $((1500 + 1700 * (BOOT % 4))) "0.0$BOOT"
 fi
 ok "after all cuts the device can be removed" close_cache
 must open_cache

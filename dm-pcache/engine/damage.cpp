@@ -1,0 +1,348 @@
+// SPDX-License-Identifier: GPL-2.0
+// engine/damage.cpp - see damage.hpp.
+#include "dm-pcache/engine/damage.hpp"
+#include "dm-pcache/engine/shard_of.hpp"
+#include "dm-pcache/media/two_slot.hpp"
+#include "dm-pcache/mutants.hpp"
+
+namespace pcache::engine
+{
+
+namespace
+{
+constinit LockClass damage_class{"pcache damage"};
+constinit LockClass tails_class{"pcache tails"};
+constexpr u32 buffer_bytes = 64u << 10;
+// What a read of the backing device is rounded to: at least its logical block.
+constexpr u32 backing_unit = 4096;
+// A piece may be written anew each time it is looked at, but hardly so often.
+constexpr u32 attempts_per_piece = 64;
+constexpr int end_io_error = rt::to_errno(rt::Error::io);
+} // namespace
+
+Damage::Damage(const media::Device &device, media::Metadata &metadata, Segments &segments,
+               Shard *shards, NodeBudget &budget, Log &log, pc_backing *backing) noexcept
+    : tails(tails_class), device_(device), metadata_(metadata), segments_(segments),
+      shards_(shards), budget_(budget), log_(log), backing_(backing), lock_(damage_class)
+{
+}
+
+Damage::~Damage()
+{
+    pc_free(buffer_);
+}
+
+rt::Error Damage::allocate(pc_queue *queue, pc_host *host) noexcept
+{
+    host_ = host;
+    work_.init(
+        queue, [](void *c) { static_cast<Damage *>(c)->worker(); }, this);
+    buffer_ = static_cast<u8 *>(pc_alloc(buffer_bytes, PC_MAY_SLEEP));
+    return buffer_ ? reader_.allocate() : rt::Error::no_memory;
+}
+
+// ---- what can be read, and what the index says of it -------------------------------------------
+
+// By the key that covers `place`; what no key covers any more is not readable (checksums.hpp, C2).
+u32 Damage::alike_summed(Shard &s, Place place, u32 sectors, bool &readable) const noexcept
+{
+    Checksum c;
+    u32 n = 0;
+    {
+        rt::Guard g(s.lock);
+        n = s.sums.run(place, sectors, c);
+    }
+    readable = c.sectors && can_be_read(device_, c);
+    if (c.sectors && !readable)
+        segment_is_bad({place.segment});
+    return n;
+}
+
+u32 Damage::alike(u64 sector, Place place, u32 sectors, bool &readable) const noexcept
+{
+    Shard &s = shards_[shard_of(sector * format::sector_bytes)];
+    if (s.sums.on())
+        return alike_summed(s, place, sectors, readable);
+    return alike_lines(place, sectors, readable);
+}
+
+u32 Damage::alike_lines(Place place, u32 sectors, bool &readable) const noexcept
+{
+    const u64 data = device_.data_offset({place.segment});
+    const u8 *at = device_.data({place.segment});
+    const auto good = [&](u32 from, u32 n) {
+        const u64 offset = u64{place.sector + from} * format::sector_bytes;
+        const u32 bytes = n * format::sector_bytes;
+        return !device_.known_bad(data + offset, bytes) &&
+               ok(media::persist::probe(at + offset, bytes));
+    };
+    readable = good(0, sectors);
+    if (readable)
+        return sectors;
+    segment_is_bad({place.segment});
+    // By blocks of the backing device: it takes no part of one.
+    const u32 block = rt::max(pc_backing_block(backing_) / format::sector_bytes, 1u);
+    const auto block_good = [&](u32 from) { return good(from, rt::min(block, sectors - from)); };
+    readable = block_good(0);
+    u32 n = block;
+    while (n < sectors && block_good(n) == readable)
+        n += block;
+    return rt::min(n, sectors);
+}
+
+// One run of the tree at a time; stops where nodes are lacking and cannot be had.
+u32 Damage::mark_some(u64 sector, u32 sectors, Place place, u32 flag, pc_how how) noexcept
+{
+    Shard &s = shards_[shard_of(sector * format::sector_bytes)];
+    u32 marked = 0;
+    for (u32 at = 0; at < sectors;) {
+        {
+            rt::Guard g(s.lock);
+            const Run run = s.tree.lookup(sector + at, sectors - at);
+            const Place here{place.segment, place.sector + at};
+            if (!run.hit || run.flags != extent_flag::live || !(run.place == here)) {
+                at += run.sectors;
+                continue;
+            }
+            if (s.tree.can_operate(1)) {
+                s.tree.insert({sector + at, run.sectors, here, flag});
+                at += run.sectors;
+                marked += run.sectors;
+                continue;
+            }
+        }
+        if (how == PC_MAY_SLEEP)
+            s.provide_for_eviction(budget_);
+        else if (!s.provide(1, budget_, PC_NOWAIT))
+            break;
+    }
+    return marked;
+}
+
+void Damage::segment_is_bad(SegmentId s) const noexcept
+{
+    if (segments_.mark_bad(s))
+        pc_log(host_, PC_WARN, "segment %u cannot be read throughout: it gets no new data",
+               s.value);
+}
+
+u32 Damage::mark(u64 sector, u32 sectors, Place place, u32 flag, pc_how how) noexcept
+{
+    segment_is_bad({place.segment});
+    const u32 marked = mark_some(sector, sectors, place, flag, how);
+    if (marked) {
+        (flag == extent_flag::lost ? lost_ : healed_).fetch_add(marked);
+        tell(flag, sector, sectors);
+    }
+    return marked;
+}
+
+bool Damage::log_can_go_on() const noexcept
+{
+    const format::LogPosition head = log_.durable_head();
+    return media::page_readable(device_, device_.data_offset(head.segment) +
+                                             rt::round_down(head.offset, format::page_bytes));
+}
+
+// At most one line and one event in a while: the statistics count all of it.
+void Damage::tell(u32 flag, u64 sector, u32 sectors) noexcept
+{
+    const u64 now = pc_now_ns() | 1;
+    u64 told = told_at_.read();
+    if ((told && now - told < damage_report_interval) || !told_at_.try_cmpxchg(told, now))
+        return;
+    if (flag == extent_flag::lost)
+        pc_log(host_, PC_ERR,
+               "dirty data cannot be read: sectors %llu to %llu are lost, reads of them fail until "
+               "they are written anew (%llu sectors since the activation)",
+               sector, sector + sectors - 1, lost_.read());
+    else
+        pc_log(host_, PC_WARN,
+               "cached data cannot be read: sectors %llu to %llu come from the backing device "
+               "(%llu sectors since the activation)",
+               sector, sector + sectors - 1, healed_.read());
+    pc_raise_event(host_);
+}
+
+// ---- reads --------------------------------------------------------------------------------
+
+void Damage::read_failed(Request &r) noexcept
+{
+    queued_.fetch_add(1);
+    {
+        rt::Guard g(lock_);
+        queue_.push_back(r);
+    }
+    work_.kick();
+}
+
+void Damage::stop() noexcept
+{
+    work_.kick();
+    ended_.wait([this] { return queued_.load_acquire() == 0; });
+    work_.stop();
+}
+
+void Damage::worker() noexcept
+{
+    for (;;) {
+        Request *r;
+        {
+            rt::Guard g(lock_);
+            r = queue_.pop_front();
+        }
+        if (!r)
+            return;
+        const int error = serve(*r);
+        pc_bio_end(r->bio, error); // r is gone
+        queued_.fetch_add(~0u);
+        ended_.wake();
+        pc_yield();
+    }
+}
+
+// Piece by piece, each looked up anew: meanwhile everything may have changed.
+int Damage::serve(Request &r) noexcept
+{
+    const u64 first = r.reservation.next_sector;
+    const u32 sectors = r.reservation.sectors_left;
+    u32 attempts = 0;
+    for (u32 done = 0; done < sectors;) {
+        const Piece p = look_up(first + done, sectors - done);
+        const u32 at = done * format::sector_bytes;
+        rt::Error e = rt::Error::io; // lost
+        if (!p.hit || p.flags == extent_flag::ghost) {
+            e = read_backing(p, r, at);
+        } else if (p.flags == extent_flag::live) {
+            e = copy_live(p, r, at);
+            if (e == rt::Error::again && ++attempts < attempts_per_piece)
+                continue; // judged: look again
+        }
+        if (!ok(e))
+            return end_io_error;
+        done += p.sectors;
+        attempts = 0;
+        pc_yield();
+    }
+    return 0;
+}
+
+Damage::Piece Damage::look_up(u64 sector, u32 sectors) noexcept
+{
+    Shard &s = shards_[shard_of(sector * format::sector_bytes)];
+    rt::Guard g(s.lock);
+    const Run run = s.tree.lookup(sector, sectors);
+    return {sector,    run.sectors, run.hit,
+            run.flags, run.place,   run.hit ? segments_.generation({run.place.segment}) : 0};
+}
+
+// Error::again: it was bad, and is judged; or it has moved.
+rt::Error Damage::copy_live(const Piece &p, Request &r, u32 at) noexcept
+{
+    {
+        const EpochGuard epoch; // the segment is not handed out again meanwhile
+        const Piece now = look_up(p.sector, p.sectors);
+        if (!now.hit || now.flags != p.flags || now.sectors != p.sectors || !(now.place == p.place))
+            return rt::Error::again;
+        Shard &s = shards_[shard_of(p.sector * format::sector_bytes)];
+        Checksum key;
+        bool summing;
+        {
+            rt::Guard g(s.lock);
+            summing = s.sums.on();
+            key = s.sums.find(p.place);
+        }
+        if (ok(load_hit(device_, r.bio, at, p.place, p.sectors, summing ? &key : nullptr)))
+            return rt::Error::none;
+    }
+    const rt::Error e = judge(p);
+    return ok(e) ? rt::Error::again : e;
+}
+
+rt::Error Damage::read_backing(const Piece &p, Request &r, u32 at) noexcept
+{
+    const u64 end = (p.sector + p.sectors) * format::sector_bytes;
+    for (u64 offset = p.sector * format::sector_bytes; offset < end;) {
+        const u64 from = rt::round_down<u64>(offset, backing_unit);
+        const u64 to = rt::min(rt::min(from + buffer_bytes, pc_backing_bytes(backing_)),
+                               rt::round_up<u64>(end, backing_unit));
+        if (pc_backing_read(backing_, from, buffer_, static_cast<u32>(to - from)) != 0)
+            return rt::Error::io;
+        const u32 bytes = static_cast<u32>(rt::min(to, end) - offset);
+        pc_bio_copy_to(r.bio, at, buffer_ + (offset - from), bytes);
+        at += bytes;
+        offset += bytes;
+    }
+    return rt::Error::none;
+}
+
+// ---- clean or dirty ------------------------------------------------------------------------
+
+// Marks what of a live piece cannot be read, if it is still where it was. Sleeps.
+rt::Error Damage::judge(const Piece &p) noexcept
+{
+    if (!mutant(Mutant::staged_taken_for_clean))
+        log_.commit_staged_so_far();
+    rt::Guard g(tails);
+    const Piece now = look_up(p.sector, p.sectors);
+    // A place is written once in a generation of its segment: the same key, then, as before the
+    // commit.
+    if (!now.hit || !(now.place == p.place) || now.generation != p.generation)
+        return rt::Error::none;
+    const u32 sectors = rt::min(now.sectors, p.sectors);
+    RT_TRY(find_dirty(p));
+    for (u32 at = 0; at < sectors;) {
+        const Place place{p.place.segment, p.place.sector + at};
+        bool readable;
+        const u32 end = at + alike(p.sector + at, place, sectors - at, readable);
+        while (at < end) {
+            const auto dirty = [&](u32 i) { return (dirty_[i / 64] >> (i % 64) & 1) != 0; };
+            const u32 begin = at;
+            while (at < end && dirty(at) == dirty(begin))
+                at++;
+            if (!readable)
+                (void)mark(p.sector + begin, at - begin, {place.segment, p.place.sector + begin},
+                           dirty(begin) && !mutant(Mutant::lost_taken_for_clean)
+                               ? extent_flag::lost
+                               : extent_flag::ghost,
+                           PC_MAY_SLEEP);
+        }
+    }
+    return rt::Error::none;
+}
+
+// Which sectors of the piece a dirty key of the log covers. Error::io: the log cannot be read, or
+// nothing is stored any more; then nobody knows.
+rt::Error Damage::find_dirty(const Piece &p) noexcept
+{
+    __builtin_memset(dirty_, 0, sizeof(dirty_));
+    const format::LogPosition head = log_.durable_head();
+    for (format::LogPosition at = metadata_.dirty_tail(); !(at == head);) {
+        media::Record r;
+        if (reader_.read(device_, at, r) != media::ReadOutcome::good)
+            return rt::Error::io;
+        for (u32 i = 0; i < r.keys(); i++)
+            take_dirty(p, reader_.key(i));
+        at = r.behind();
+        pc_yield();
+    }
+    return log_.killed() ? rt::Error::io : rt::Error::none;
+}
+
+void Damage::take_dirty(const Piece &p, const format::Key &k) noexcept
+{
+    const u64 sector = k.off / format::sector_bytes;
+    const u32 sectors = k.len / format::sector_bytes;
+    const u64 first = rt::max(sector, p.sector);
+    const u64 end = rt::min(sector + sectors, p.sector + p.sectors);
+    if (first >= end || k.flags & format::key_clean || k.cache_seg_id != p.place.segment ||
+        k.seg_gen != p.generation)
+        return;
+    const u64 key_place = k.cache_seg_off / format::sector_bytes + (first - sector);
+    if (key_place != p.place.sector + (first - p.sector))
+        return;
+    for (u64 s = first - p.sector; s < end - p.sector; s++)
+        dirty_[s / 64] |= u64{1} << (s % 64);
+}
+
+} // namespace pcache::engine

@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: GPL-2.0
+// engine/read_only.cpp - the state read_only, and the message accept_loss, which leads out of it.
+//
+// Read-only means: nothing is stored on either device, no worker does anything, writes end with
+// EIO, FLUSHes succeed, reads are answered from the index (what of the log counts, or what it was
+// when the state began) and from the backing device. It begins at activation, or at run time.
+//
+// accept_loss, by the steps of Documentation/format.md: 1 dirty data to the backing device; 2 the
+// index is given up: reads go to the backing device, and a grace period passes; 3 and 4 in
+// media/format_cache.cpp; 5 an activation as of a blank device, with all parts made anew. map() is
+// called all the while: while `index_gone` is set and the state is read_only it looks at no part.
+// Who else looks at parts in this state (snapshot(), begin_suspend()) holds parts_lock_ and sees
+// `rebuilding`.
+#include "dm-pcache/engine/parts.hpp"
+#include "dm-pcache/media/two_slot.hpp"
+
+namespace pcache::engine
+{
+
+using media::refuse;
+
+pc_verdict Cache::map_read_only(pc_bio *bio, void *memory, const pc_io &io) noexcept
+{
+    switch (io.op) {
+    case PC_READ:
+        return read_only_.index_gone.load_acquire() ? PC_REMAP : map_read(bio, memory, io);
+    case PC_FLUSH:
+        pc_bio_end(bio, 0); // all that could be made durable is
+        return PC_TAKEN;
+    case PC_WRITE:
+        break;
+    }
+    return PC_FAIL;
+}
+
+// ---- into the state ---------------------------------------------------------------------------
+
+// The index of a damaged log, and what STATUS shows. Nothing is stored.
+rt::Error Cache::build_read_only(media::Activation &activation, const media::Inspection &in,
+                                 media::Refusal &why) noexcept
+{
+    // What was sent behind the last FLUSH is read from there, and must not go back at a power cut.
+    // A device that cannot do it may still be read.
+    if (pc_backing_flush(backing_) != 0)
+        pc_log(host_, PC_WARN,
+               "the backing device failed a FLUSH: what is read from it may be "
+               "older again after a power cut");
+    why = {rt::Error::no_memory, "out of memory"};
+    RT_TRY(allocate_parts());
+    if (const rt::Error e = recover(activation, in); !ok(e))
+        return refuse(why, e, "the log of the cache device cannot be read a second time");
+    why = {};
+    Parts &p = *parts_;
+    p.log.begin_session(in.head, in.start_number, in.newest_number);
+    p.gc.key_tail().set(in.key_tail);
+    p.write_back.dirty_tail().set(in.dirty_tail);
+    cache_flags_.set(in.cache_info.flags);
+    gc_percent_.set(in.cache_info.gc_percent());
+    read_only_.at_run_time = false;
+    read_only_.newer = in.newer();
+    read_only_.why = media::damage_sentence(in.damage);
+    pc_log(
+        host_, PC_WARN,
+        "%llu keys (%llu dirty) can be read, in %u parts of the log; nothing read is promised to "
+        "be newer than the first hole",
+        in.keys, in.dirty_keys, in.run_count());
+    return rt::Error::none;
+}
+
+void Cache::enter_read_only() noexcept
+{
+    state_.store_release(static_cast<u32>(State::read_only));
+    if (read_only_.newer)
+        pc_log(host_, PC_ERR,
+               "read-only: %s; reads are answered as far as the log is understood, writes end with "
+               "an error, nothing is stored: remove the device and use the newer driver",
+               read_only_.why);
+    else
+        pc_log(
+            host_, PC_ERR,
+            "read-only: %s; reads are answered as far as the log can be read, writes end with an "
+            "error, nothing is stored: save what you need, then send the message accept_loss",
+            read_only_.why);
+    pc_raise_event(host_);
+}
+
+void Cache::go_read_only(const char *sentence) noexcept
+{
+    u32 now = state_.read();
+    do {
+        // A quiesce under way has left `running` behind already; no clean stop is recorded then.
+        if (now != static_cast<u32>(State::running) && now != static_cast<u32>(State::suspended))
+            return;
+    } while (!state_.try_cmpxchg(now, static_cast<u32>(State::read_only)));
+    pc_epoch_wait();       // nobody in map() stages anything any more,
+    parts_->fills.drain(); // nor what a read has fetched,
+    admit_work_.stop();    // nor for those that wait
+    parts_->log.commit_and_wait();
+    parts_->log.kill();
+    parts_->write_back.halt();
+    parts_->gc.stop(); // generations, too, stay as they are
+    if (parts_->metadata.failed()) {
+        fail("metadata could not be stored");
+        return;
+    }
+    read_only_.why = sentence;
+    read_only_.at_run_time = true;
+    read_only_.newer = false;
+    enter_read_only();
+    admit_work_.kick(); // writes that wait end with an error
+    waiting_changed_.wake();
+}
+
+// ---- accept_loss ------------------------------------------------------------------------------
+
+rt::Error Cache::accept_loss(media::Refusal &why) noexcept
+{
+    why = {};
+    if (read_only_.accepting.xchg(1))
+        return refuse(why, rt::Error::busy, "accept_loss is under way already");
+    rt::Error e = rt::Error::none;
+    if (state() != State::read_only)
+        e = refuse(why, rt::Error::invalid, "accept_loss: the cache is not read-only");
+    else if (read_only_.newer)
+        e = refuse(why, rt::Error::not_supported,
+                   "accept_loss: something newer wrote the media: use that driver");
+    else
+        e = accept_loss_alone(why);
+    read_only_.accepting.set(0);
+    // Whatever else went wrong on the way, memory included, is one thing to the caller.
+    if (e == rt::Error::no_memory)
+        e = why.error = rt::Error::io;
+    return e;
+}
+
+// Nothing is left that could work on the parts: a cache that went read-only at run time may have
+// had works on their way.
+void Cache::stop_workers() noexcept
+{
+    parts_->damage.stop();
+    admit_work_.stop();
+    reclaim_work_.stop();
+    parts_->gc.stop();
+    parts_->log.stop();
+    admit_work_.stop(); // the last words of GC and log may have kicked them
+    reclaim_work_.stop();
+}
+
+// Step 1, as the worker does it.
+struct Cache::RescueJob : rt::NonCopyable {
+    RescueJob(Cache &c, media::Activation &a, const media::Inspection &i) noexcept
+        : activation(a), in(i),
+          rescue(c.device_, c.parts_->write_back, c.parts_->segments, c.host_,
+                 pc_backing_block(c.backing_), i.cache_info.data_crc(), c.read_only_.stop)
+    {
+    }
+    media::Activation &activation;
+    const media::Inspection &in;
+    Rescue rescue;
+    rt::Error error = rt::Error::none;
+};
+
+rt::Error Cache::accept_loss_alone(media::Refusal &why) noexcept
+{
+    media::Activation activation(device_, host_);
+    media::BackingFacts facts;
+    media::Inspection in;
+    RT_TRY(take_facts(facts));
+    if (!ok(activation.inspect(facts, in, why))) // the options in force stay as they are
+        return refuse(why, rt::Error::io, why.sentence);
+    if (in.newer())
+        return refuse(why, rt::Error::not_supported,
+                      "accept_loss: something newer wrote the media: use that driver");
+    if (read_only_.index_gone.read()) { // an earlier attempt came to step 2
+        if (in.kind == media::MediaKind::cache)
+            RT_TRY(activation.give_up(facts, in, why)); // 3, 4
+        return rebuild(why);                            // 5
+    }
+    if (in.kind != media::MediaKind::cache)
+        return refuse(why, rt::Error::io, "accept_loss: there is no cache any more");
+    stop_workers();
+    RescueJob job(*this, activation, in);
+    RT_TRY(job.rescue.allocate());
+    rt::Result<Array<u8>> unusable = make_array<u8>(PC_MAY_SLEEP, device_.seg_count());
+    if (!unusable)
+        return unusable.error();
+    read_only_.unusable = rt::move(*unusable);
+    RT_TRY(rescue(job, why)); // 1
+    read_only_.format_flags = in.cache_info.flags;
+    read_only_.index_gone.store_release(1); // 2
+    pc_epoch_wait();
+    RT_TRY(activation.give_up(facts, in, why)); // 3, 4
+    job.rescue.repair(device_);
+    clear_bad_segments(in);
+    return rebuild(why); // 5
+}
+
+// The new cache knows nothing of what could not be read in this one's life, and Linux has unmapped
+// those pages: they are made good, or their segments stay out of use. All data is elsewhere by now.
+void Cache::clear_bad_segments(const media::Inspection &in) noexcept
+{
+    for (u32 i = 0; i < in.segments; i++) {
+        if (!parts_->segments.is_bad({i}) && !in.log_segments[i])
+            continue;
+        if (!ok(media::zero_durably(device_, device_.data_offset({i}), format::data_bytes)))
+            read_only_.unusable[device_.physical({i}).value] = 1;
+    }
+}
+
+// Ends step 1 soon, if it is under way. Any thread that may sleep.
+void Cache::stop_rescue() noexcept
+{
+    rt::Guard g(parts_lock_);
+    if (read_only_.rebuilding)
+        return;
+    read_only_.stop.set(1);
+    parts_->write_back.halt();
+}
+
+// What reads see, clean data included, as one more epoch: of a record that became unreadable at run
+// time only the index is left. With data_crc it knows the sums, too, and what fails is given up.
+rt::Error Cache::rescue_index(RescueJob &job) noexcept
+{
+    RT_TRY(job.rescue.finish());
+    const u64 end = pc_backing_bytes(backing_) / format::sector_bytes;
+    for (Shard &s : parts_->shards) {
+        for (u64 sector = 0; sector < end;) {
+            Run run;
+            {
+                rt::Guard g(s.lock);
+                run = s.tree.lookup(sector, static_cast<u32>(rt::min<u64>(end - sector, ~0u)));
+            }
+            if (run.hit)
+                RT_TRY(job.rescue.extent({sector, run.sectors, run.place, run.flags}));
+            sector += run.sectors;
+        }
+    }
+    return rt::Error::none;
+}
+
+void Cache::rescue_worker() noexcept
+{
+    RescueJob &job = *static_cast<RescueJob *>(read_only_.job);
+    job.error = job.activation.replay(job.in, job.rescue);
+    if (ok(job.error) && read_only_.at_run_time)
+        job.error = rescue_index(job);
+    if (ok(job.error))
+        job.error = job.rescue.finish();
+    if (ok(job.error) && pc_backing_flush(backing_) != 0)
+        job.error = rt::Error::io;
+    read_only_.job_done.store_release(1);
+    read_only_.done.wake();
+}
+
+// Step 1.
+rt::Error Cache::rescue(RescueJob &job, media::Refusal &why) noexcept
+{
+    read_only_.stop.set(0);
+    parts_->write_back.drop_batch();
+    parts_->write_back.go_on();
+    if (suspending_.fetch_or(0))
+        return refuse(why, rt::Error::busy, "accept_loss: the device is being suspended");
+    read_only_.job = &job;
+    read_only_.job_done.set(0);
+    read_only_.work.kick();
+    const auto is_done = [this] { return read_only_.job_done.load_acquire() != 0; };
+    const rt::Error waited = read_only_.done.wait_interruptible(is_done);
+    if (!ok(waited)) {
+        stop_rescue();
+        read_only_.done.wait(is_done); // what is in flight lands first
+    }
+    read_only_.work.stop(); // it has let go of the job
+    parts_->write_back.halt();
+    if (!ok(waited))
+        return refuse(why, waited, "accept_loss: interrupted; nothing was given up");
+    if (job.error == rt::Error::busy)
+        return refuse(why, rt::Error::busy, "accept_loss: the device is being suspended");
+    if (!ok(job.error))
+        return refuse(why, rt::Error::io,
+                      "accept_loss: the log cannot be read again, or the backing device failed; "
+                      "nothing was given up, send it again");
+    const Rescue &r = job.rescue;
+    pc_log(host_, PC_WARN,
+           "accept_loss: %llu keys (%llu bytes) of dirty data are on the backing device; given up: "
+           "%llu keys with %llu bytes in %llu ranges that cannot be read, and what stood in the "
+           "holes of the log (the first at %u:%u)",
+           r.sent().keys, r.sent().bytes, r.given_up().keys, r.given_up().bytes,
+           r.ranges_given_up(), job.in.head.segment.value, job.in.head.offset);
+    return rt::Error::none;
+}
+
+// Step 5: everything as for a blank device. On an error the parts are gone and the index with them;
+// all data is on the backing device, and the message can be given again.
+rt::Error Cache::rebuild(media::Refusal &why) noexcept
+{
+    if (!read_only_.rebuilding) {
+        const Snapshot last = snapshot();
+        rt::Guard g(parts_lock_);
+        read_only_.last = last;
+        read_only_.rebuilding = true;
+    }
+    drop_parts();
+    device_.thaw_chain();
+    rt::Error e = build(why);
+    if (ok(e) && read_only_.why)
+        e = refuse(why, rt::Error::io, "accept_loss: the new cache is damaged at once");
+    if (!ok(e)) {
+        drop_parts();
+        return refuse(why, rt::Error::io, why.sentence);
+    }
+    pc_log(host_, PC_INFO, "accept_loss: the cache was formatted anew and goes on");
+    run();
+    pc_raise_event(host_);
+    {
+        rt::Guard g(parts_lock_);
+        read_only_.rebuilding = false;
+    }
+    read_only_.index_gone.store_release(0);
+    return rt::Error::none;
+}
+
+} // namespace pcache::engine

@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * mutant_list.hpp - the deliberate bugs (mutants.hpp): PCACHE_MUTANT(name, lessons, what is wrong,
+ * killer).
+ *
+ * `lessons`: the numbers of what went wrong elsewhere (Documentation/testing.md, "Mutants") that it
+ * stands for; "-": of none. `killer`: the unit tests that see it, as a filter of GoogleTest's, or
+ * "sim". One line per mutant in the table of `make mutants`, which reads this file.
+ */
+
+/* two-slot records */
+PCACHE_MUTANT(one_slot_only, "1", "a two-slot record is updated in slot 0 alone",
+              "TwoSlotTest.AnUpdateLeavesTheSameBytesInBothSlots")
+PCACHE_MUTANT(newest_slot_first, "1", "an update begins with the slot that holds the newest copy",
+              "TwoSlotTest.TheNewestCopyStandsUntilTheOtherSlotIsDurable")
+PCACHE_MUTANT(slot_without_fence, "1", "a slot is stored and not fenced",
+              "TwoSlotTest.ACutAtAnyStoreOfAnUpdateLeavesTheOldOrTheNewValue")
+PCACHE_MUTANT(slots_in_one_fence, "1", "both slots are stored in front of one fence",
+              "TwoSlotTest.TheNewestCopyStandsUntilTheOtherSlotIsDurable")
+PCACHE_MUTANT(wrong_stride, "1", "slot 1 is looked for right behind slot 0",
+              "Activate.EverythingThatWasWornIsSettled")
+PCACHE_MUTANT(seq_not_serial, "1, 44", "sequence numbers are compared as if they did not wrap",
+              "TwoSlotTest.TheNewerOfTwoGoodSlotsCounts")
+PCACHE_MUTANT(slot_crc_not_checked, "1", "a slot with a bad crc counts",
+              "TwoSlotTest.ABadSlotIsIgnoredWhicheverItIs")
+PCACHE_MUTANT(bad_slot_left, "1", "a bad slot is not rewritten from the good one",
+              "TwoSlotTest.CompleteCopiesTheNewestSequenceNumberIncluded")
+PCACHE_MUTANT(bad_page_stored_to, "15",
+              "a page that cannot be read is stored to through the mapping",
+              "TwoSlotTest.APoisonedPageIsRewrittenByABlockWriteAndKeepsTheRest")
+PCACHE_MUTANT(clean_stop_kept, "1", "activation leaves CLEAN_STOP set",
+              "LiveMetadata.ACleanStopIsReadBackAndClearedByTheNextActivationInBothSlots")
+PCACHE_MUTANT(setting_not_announced, "44",
+              "cache_info changes without its coming crc in the extended superblock",
+              "LiveMetadata.ASettingCutAnywhereIsOldOrNewAndTheMediaStaysOurs")
+PCACHE_MUTANT(safe_tail_behind, "1", "GC leaves safe_tail where it was",
+              "Rules.SafeTailFollowsKeyTail")
+
+/* the log on media */
+PCACHE_MUTANT(spare_not_zeroed, "2, 52", "a log segment is linked as it is",
+              "Rules.ANewLogSegment*")
+PCACHE_MUTANT(spare_zeroed_in_part, "2, 52", "only the first half of a log segment is zeroed",
+              "Rules.ANewLogSegment*")
+PCACHE_MUTANT(head_not_zeroed, "2", "activation leaves what lies behind the head",
+              "Activate.EverythingThatWasWornIsSettled")
+PCACHE_MUTANT(record_without_fence, "2, 47", "a record is stored and not fenced",
+              "Rules.NothingGoesBy*")
+PCACHE_MUTANT(link_not_kept, "3, 53", "the extended superblock is not told of a new log segment",
+              "Rules.ANewLogSegment*")
+PCACHE_MUTANT(limit_not_ahead, "43", "limit is not raised for a new log segment",
+              "Rules.ANewLogSegment*")
+PCACHE_MUTANT(limit_not_raised, "43", "activation leaves limit: record numbers are used again",
+              "Activate.ACacheOfMainlinesGetsMarksAndAnExtension")
+PCACHE_MUTANT(start_follows_last, "43", "START takes the number after the last one read",
+              "Activate.ActivatingTwiceFindsTheSame")
+PCACHE_MUTANT(no_room_for_last, "2, 13", "a kset may take the room of the LAST record", "sim")
+PCACHE_MUTANT(staged_reversed, "39", "the keys of a shard enter the log in the wrong order",
+              "Rules.OfTwoStagedWrites*")
+PCACHE_MUTANT(number_gap_read_over, "2, 3",
+              "a record that does not continue the one before is read on to",
+              "LogJudge.DOnly_ALaterRecordStandsRightThere")
+PCACHE_MUTANT(newer_record_read, "14", "record flags of a newer driver are ignored",
+              "LogJudge.UnknownFlagsOfARecordAreANewerDrivers")
+
+/* damage, each proof by itself */
+PCACHE_MUTANT(proof_a_ignored, "3, 53", "dirty_tail not met on the walk is no damage",
+              "LogJudge.AOnly*")
+PCACHE_MUTANT(proof_b_ignored, "3, 53", "an end that cannot be read is no damage",
+              "LogJudge.BOnly*")
+PCACHE_MUTANT(proof_c_ignored, "3, 53", "an end in front of the last clean stop is no damage",
+              "LogJudge.COnly*")
+PCACHE_MUTANT(proof_d_ignored, "3, 53", "a later record behind the end is no damage",
+              "LogJudge.DOnly*")
+PCACHE_MUTANT(proof_e_ignored, "3, 53", "a linked segment that was not met is no damage",
+              "LogJudge.EOnly*")
+PCACHE_MUTANT(limit_not_asked, "43, 53", "a number that was never used is taken for proof",
+              "LogJudge.NotDamage_ANumberAtOrBehindLimitWasNeverUsed")
+PCACHE_MUTANT(mark_not_asked, "44", "media that mainline used since is taken for ours",
+              "Inspect.OursNeedsTheCrcOfCacheInfoAndTheMark")
+
+/* activation and formatting */
+PCACHE_MUTANT(caches_trusted, "49",
+              "after a panic what was read is not written back from the CPU caches",
+              "Activate.WhatOnlyCpuCachesHeldAfterAPanicIsDurableAfterwards")
+PCACHE_MUTANT(tails_before_generations, "5", "activation stores the tails before the generations",
+              "Activate.TheStepsComeInTheirOrder")
+PCACHE_MUTANT(generation_not_proved, "5", "a key does not prove that the newer generation was lost",
+              "Inspect.AHigherSegGenProvesThatTheNewerGenerationWasLost")
+PCACHE_MUTANT(stale_dirty_accepted, "5", "a dirty key that is stale is no damage",
+              "Inspect.ADirtyKeyThatIsStaleIsDamage")
+PCACHE_MUTANT(stale_front_kept, "5", "a GC pass that was cut is not ended at activation",
+              "Inspect.KeyTailGoesBehindTheLastStaleRecordInFrontOfDirtyTail")
+PCACHE_MUTANT(redo_not_shortened, "4, 5",
+              "where dirty_tail is lost the redo begins in front of stale keys",
+              "Inspect.WhereDirtyTailIsLostTheRedoBeginsBehindTheLastStaleKey")
+PCACHE_MUTANT(stale_key_skipped, "4",
+              "replay passes over a stale key: an older one of its range comes back",
+              "Rules.AStaleKeyHides*")
+PCACHE_MUTANT(stale_key_counted_in, "5", "replay counts a stale key as holding its segment",
+              "Rules.AStaleKeyHoldsNoSegment")
+PCACHE_MUTANT(stale_key_counted_out, "5", "GC counts a stale key as having held its segment",
+              "Rules.AStaleKeyThatGcPasses*")
+PCACHE_MUTANT(activation_not_flushed, "36", "activation does not FLUSH the backing device",
+              "LifeCycle.ActivationOverABackingDeviceThatFailsItsFlushCanBeTriedAgain")
+PCACHE_MUTANT(backing_not_compared, "-",
+              "a backing device that was changed behind a clean stop is taken",
+              "Inspect.AChangedBackingDevice*")
+PCACHE_MUTANT(bad_pages_not_marked, "15", "replay does not look at the pages known to be bad",
+              "Poison.CleanDataOnPagesKnownToBeBad*")
+PCACHE_MUTANT(damage_taken_for_new, "11", "both copies of cache_info bad: the device is formatted",
+              "Inspect.BothCopiesOfCacheInfoBadIsAnErrorAndNeverANewCache")
+PCACHE_MUTANT(blank_not_checked, "11", "what is not blank is formatted",
+              "FormatCache.OneByteAnywhere*")
+PCACHE_MUTANT(generations_restart, "12", "formatting begins with generation 1 again",
+              "FormatCache.KeysOfAFormerLifeAreStale")
+PCACHE_MUTANT(former_log_left, "12", "formatting leaves the records of a former life",
+              "FormatCache.TheLogOfAFormerLifeIsZeroedWhereTheNewOneBegins")
+PCACHE_MUTANT(superblock_too_early, "12", "formatting stores the superblock first",
+              "FormatCache.TheStepsComeInTheirOrder")
+
+/* requests */
+PCACHE_MUTANT(data_without_fence, "45", "a key is staged before its data is fenced",
+              "Rules.DataIsFenced*")
+PCACHE_MUTANT(fence_on_another_cpu, "45", "between data and fence the CPU may change", "sim")
+PCACHE_MUTANT(map_sleeps, "42", "map() may sleep for memory", "sim")
+PCACHE_MUTANT(waiters_overtaken, "17", "a write does not queue behind those that wait",
+              "Space.PacedWrites*")
+PCACHE_MUTANT(waiters_reversed, "17", "the last one that waits is served first",
+              "Cache.WritesWaitInOrder*")
+PCACHE_MUTANT(memory_under_lock, "19, 20", "a shard is locked while the index waits for memory",
+              "Cache.DirtyDataSurvivesRemoval")
+PCACHE_MUTANT(waiter_not_woken, "17", "nobody tells those that wait that space came back", "sim")
+PCACHE_MUTANT(freed_not_told, "17", "a segment that was freed is not told of", "sim")
+PCACHE_MUTANT(credit_never_given, "17", "paced writes get no credit for what was written back",
+              "Space.WhatHasLanded*")
+PCACHE_MUTANT(pacing_never_ends, "17", "pacing goes on when nothing can bring credit", "sim")
+PCACHE_MUTANT(heads_unbounded, "18", "each CPU has a data head, however small the cache",
+              "Heads.PinAnEighthOfTheCacheAtMost")
+PCACHE_MUTANT(reserve_given_away, "13", "data takes the segments that are reserved for the log",
+              "Segments.DataHeadsLeaveTheLogItsReserve")
+PCACHE_MUTANT(log_room_not_asked, "6, 13", "a write is let in without room for its key in the log",
+              "Tickets.NoneWithoutRoomInTheLogUntilThereIsASpare")
+PCACHE_MUTANT(bad_segment_reused, "15", "a segment that cannot be read throughout gets new data",
+              "Segments.ABadOne*")
+PCACHE_MUTANT(write_marked_clean, "50", "the key of a write is CLEAN",
+              "Cache.DirtyDataSurvivesRemoval")
+PCACHE_MUTANT(crc_of_another_pass, "38", "the crc is that of another look at the pages of the bio",
+              "DataCrc.OwnerWhoChangesPagesMeanwhileNeverMakesABadCrc")
+PCACHE_MUTANT(crc_not_verified, "-", "data with a wrong crc is given out",
+              "DataCrc.ChangedBitInDirtyDataIsAnErrorOfThatKeyAlone")
+
+/* FLUSH */
+PCACHE_MUTANT(flush_overtakes_leader, "46",
+              "a FLUSH with nothing staged does not wait for records under way",
+              "Rules.NothingGoesBy*")
+PCACHE_MUTANT(flush_ends_early, "46", "a FLUSH ends before its record is stored",
+              "Rules.NothingGoesBy*")
+PCACHE_MUTANT(epoch_not_marked, "8, 48", "a FLUSH does not bind the next record to EPOCH",
+              "Rules.TheRecordBehindAFlush*")
+PCACHE_MUTANT(fua_not_committed, "46", "a FUA write does not wait for its record",
+              "Rules.AFuaWrite*")
+
+/* fills */
+PCACHE_MUTANT(fill_not_cancelled, "37", "a write does not cancel the fill of its range",
+              "Fills.AFillThatIsOlder*")
+PCACHE_MUTANT(fill_marked_dirty, "36", "the key of a fill is not CLEAN",
+              "Fills.WhatIsCachedIsCleanAndNeverWrittenBack")
+PCACHE_MUTANT(fill_without_fence, "45", "a fill is staged before its data is fenced",
+              "Fills.APowerCutAtAnyFenceOfAFillLeavesNoOldData")
+PCACHE_MUTANT(fill_over_lost, "50, 51", "a fill puts old data where dirty data was lost",
+              "Lookup.NothingIsCachedInHolesAndGhostsOnly")
+PCACHE_MUTANT(bio_used_after_end, "38", "a fill ends its bio before it has copied",
+              "Fills.AMissIsReadOnceAndIsAHitFromThenOn")
+
+/* write-back */
+PCACHE_MUTANT(flush_result_ignored, "7", "dirty tail moves although the backing FLUSH failed",
+              "Rules.DirtyTailMovesBehindAFlush*")
+PCACHE_MUTANT(flush_left_out, "7", "dirty tail moves without a backing FLUSH",
+              "Rules.DirtyTailMovesBehindAFlush*")
+PCACHE_MUTANT(write_error_ignored, "7", "dirty tail moves although a backing write failed",
+              "Rules.DirtyTailMovesBehindAWrite*")
+PCACHE_MUTANT(tail_before_data, "47", "dirty tail moves before the batch is sent",
+              "Rules.DirtyTailWaits*")
+PCACHE_MUTANT(epochs_merged, "8, 48", "a batch takes keys of several flush epochs",
+              "Rules.WriteBackFlushesBetweenTwoEpochs")
+PCACHE_MUTANT(unnumbered_merged, "8, 48", "records of mainline's make one epoch",
+              "Rules.WriteBackFlushesBetweenTheRecords*")
+PCACHE_MUTANT(write_back_too_early, "47", "write-back goes by a record that is not fenced",
+              "Rules.NothingGoesBy*")
+PCACHE_MUTANT(clean_written_back, "-", "clean keys are written back",
+              "Fills.WhatIsCachedIsCleanAndNeverWrittenBack")
+PCACHE_MUTANT(bad_line_sent, "15", "data is sent without a probe", "Rules.WriteBackSendsNoPage*")
+PCACHE_MUTANT(keys_not_kept_apart, "-",
+              "with data_crc a batch joins what belongs to different keys",
+              "Rules.WithDataCrcNeighbours*")
+PCACHE_MUTANT(ranges_not_locked, "35", "writes to one backing sector do not wait for each other",
+              "RangeLockTest.AnOverlapping*")
+
+/* data that cannot be read */
+PCACHE_MUTANT(lost_passed, "50", "dirty tail passes what is lost", "Poison.WhatIsLostIsLost*")
+PCACHE_MUTANT(lost_taken_for_clean, "15, 50", "what is lost is read from the backing device",
+              "Poison.DirtyDataOnABadLineFailsThatRangeAloneUntilItIsWrittenAnew")
+PCACHE_MUTANT(staged_taken_for_clean, "50", "what is only staged is judged as if it were clean",
+              "Poison.DirtyDataThatIsOnlyStagedFailsToo")
+PCACHE_MUTANT(lost_read_elsewhere, "50", "a read of lost data goes to the backing device",
+              "Lookup.LostDataIsNeitherDataNorAHole")
+PCACHE_MUTANT(lost_unmapped, "50", "GC takes what is lost out of the index",
+              "Poison.GcOfTheOlderKey*")
+PCACHE_MUTANT(relogged_as_clean, "50", "what is lost is logged again as CLEAN",
+              "Poison.WhatIsLostIsLostInTheNextLifeToo")
+PCACHE_MUTANT(logged_again_forgotten, "50", "replay does not see that a key was logged again",
+              "Poison.GcOfTheOlderKey*")
+PCACHE_MUTANT(rescue_merges_epochs, "8, 48", "accept_loss sends several epochs at once",
+              "AcceptLoss.EpochsGoInOrderWithAFlushBetween")
+
+/* GC */
+PCACHE_MUTANT(no_grace_period, "5", "a segment is free while a reader may be in it",
+              "Rules.ASegmentIsNotFreed*")
+PCACHE_MUTANT(key_tail_behind, "1, 5", "segments are freed although key tail still names them",
+              "sim")
+PCACHE_MUTANT(generation_not_stored, "5, 12",
+              "a segment is used again with the generation that it had on media",
+              "Rules.ASegmentIsNotFreed*")
+PCACHE_MUTANT(unmap_left_out, "5", "what GC passed stays in the index", "sim")
+PCACHE_MUTANT(newer_data_unmapped, "-", "GC takes out what overrode the key that it passed", "sim")
+
+/* life cycle */
+PCACHE_MUTANT(workers_not_stopped, "28", "a suspended device still works", "sim")
+PCACHE_MUTANT(staged_left_at_stop, "10", "a clean stop leaves staged keys out of the log",
+              "Rules.OfTwoStagedWrites*")
+PCACHE_MUTANT(stop_flush_ignored, "10", "a clean stop although the backing device failed its FLUSH",
+              "Rules.WhoStopsOver*")
+PCACHE_MUTANT(suspend_halts_at_once, "41", "write-back halts when a flush suspend begins", "sim")
+PCACHE_MUTANT(suspend_waits_for_rescue, "41", "accept_loss goes on when a suspend begins",
+              "AcceptLoss.EndsWhenASuspendBeginsAndTwoAtOnceAreSafe")
+PCACHE_MUTANT(second_user_let_in, "32", "two devices on one cache",
+              "Target.SecondTableOnTheSameCacheDeviceIsRefused")
+PCACHE_MUTANT(copies_let_in, "32", "a copy of an active cache is taken",
+              "LifeCycle.ACopyOfAnActive*")

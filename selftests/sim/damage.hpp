@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: GPL-2.0
+// selftests/sim/damage.hpp - what goes bad on the cache device: poisoned lines, bad bits, lines and
+// pages; and what that may cost. Documentation/testing.md, "The simulator", has the contract.
+//
+// Poison is a property of a line (64 bytes): its bytes are still there for the simulator, and for
+// nobody else. A page in which a load has failed is *met*; a page of which those who open the
+// device are told is *known*, and bad throughout. Both are never stored to, known ones never loaded
+// from. A store of a whole line that nobody has met cures it.
+//
+// Damage comes between lives, when nothing is pending (strike: what it costs is told from the media
+// as they were, by format.md alone), or while clients are at work (decay: a line of data or of the
+// log). The oracle is told what may be lost. Used by one thread; nothing here sleeps.
+#pragma once
+#include <map>
+#include <set>
+#include <vector>
+#include "selftests/sim/log_view.hpp"
+#include "selftests/sim/rng.hpp"
+
+namespace pcache::sim
+{
+
+enum class Expected : u8 { running, read_only, either };
+
+class Damage
+{
+public:
+    void reset(bool on, bool repairable);
+    bool on() const { return on_; }
+    bool poisoned() const { return !lines_.empty(); }
+    bool any() const { return poisoned() || !spoilt_.empty() || standing_ || accepting_; }
+
+    // ---- the device, for media.cpp; [offset, offset + bytes) ----
+    int load(u64 offset, usize bytes); // 0 or -EIO
+    bool unreadable(u64 offset, usize bytes) const;
+    // Known, or met so long ago that who reserved a place there has come to its end.
+    bool met_or_known(u64 offset, usize bytes) const;
+    void stored(u64 offset, usize bytes);
+    bool rewritten(u64 offset); // a page, by a block write; false: it cannot be written
+    bool known_stretch(u32 i, u64 &offset, u64 &bytes) const;
+
+    // ---- lives ----
+    // Nothing runs. Damages something perhaps (in one life of `strike_one_in`), and tells the
+    // oracle what all damage there is may cost in the coming life.
+    void before_life(Rng &rng, u32 strike_one_in);
+    void decay(Rng &rng); // now, while clients are at work
+    // What the state must be when the cache has been activated.
+    Expected expected() const { return expected_; }
+    bool may_turn_read_only() const { return may_turn_; } // at run time
+    bool standing() const { return standing_; }    // the media are those of a read-only cache
+    void activated();                              // it runs
+    void accepting();                              // accept_loss has begun
+    void accepted();                               // it has ended well
+    bool formatting() const { return accepting_; } // accept_loss has begun, perhaps ended
+    u32 strikes() const { return strikes_; }
+
+private:
+    struct Range {
+        u64 offset, bytes;
+    };
+    void poison(u64 offset, u64 bytes);
+    void make_known(u64 page);
+    void flip(Rng &rng);
+    void strike(Rng &rng, const LogView &v);
+    void strike_data(Rng &rng, const LogView &v);
+    void strike_record(Rng &rng, const LogView &v);
+    void strike_slot(Rng &rng, const LogView &v);
+    void strike_tails(Rng &rng);
+    void spoil(Rng &rng, Range r, bool may_flip);
+    // Bad segments are not used again, and the smallest cache must be left (two may go).
+    bool room_for(u64 offset) const;
+    bool touched(u64 offset, u64 bytes) const;
+    void judge(const LogView &v);
+    void judge_data(const LogView &v, const format::Key &k);
+    bool spoilt(const LogView &v, const format::Key &k) const;
+    void mark(u64 place, bool whole_write);
+
+    bool on_ = false, repairable_ = true;
+    std::set<u64> lines_, known_; // numbers of lines; of pages
+    std::map<u64, u64> met_;      // number of a page: when
+    std::vector<Range> spoilt_;   // bits that are wrong, until a cache has been activated
+    bool tails_lost_ = false;     // so that all of the log is dirty
+    u64 slot_ = 0;                // of a two-slot record or superblock that is bad; 0: none
+    Expected expected_ = Expected::running;
+    bool may_turn_ = false, standing_ = false, accepting_ = false;
+    u32 strikes_ = 0;
+};
+extern Damage damage;
+
+} // namespace pcache::sim
