@@ -485,11 +485,11 @@ void Cache::quiesce() noexcept
 void Cache::not_stopped(const char *what) noexcept
 {
     state_.store_release(static_cast<u32>(State::failed));
-    pc_raise_event(host_);
     pc_log(host_, PC_ERR,
            "not stopped cleanly: %s; what was flushed is in the cache and will be written back at "
            "the next activation",
            what);
+    pc_raise_event(host_); // who waits for it then reads the log
 }
 
 // Everything is quiet. A noflush suspend must not wait for the backing device, which may be
