@@ -206,6 +206,12 @@ PCACHE_MUTANT(lost_read_elsewhere, "50", "a read of lost data goes to the backin
               "Lookup.LostDataIsNeitherDataNorAHole")
 PCACHE_MUTANT(lost_unmapped, "50", "GC takes what is lost out of the index",
               "Poison.GcOfTheOlderKey*")
+PCACHE_MUTANT(write_back_of_part_blocks, "15",
+              "around a bad line less than a block of the backing device is written back",
+              "Poison.OnABackingDeviceOf4KiB*")
+PCACHE_MUTANT(rescue_of_part_blocks, "15",
+              "around a bad line accept_loss writes less than a block of the backing device",
+              "AcceptLoss.OnABackingDeviceOf4KiB*")
 PCACHE_MUTANT(relogged_as_clean, "50", "what is lost is logged again as CLEAN",
               "Poison.WhatIsLostIsLostInTheNextLifeToo")
 PCACHE_MUTANT(logged_again_forgotten, "50", "replay does not see that a key was logged again",

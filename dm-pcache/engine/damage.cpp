@@ -81,7 +81,9 @@ u32 Damage::alike_lines(Place place, u32 sectors, bool &readable) const noexcept
         return sectors;
     segment_is_bad({place.segment});
     // By blocks of the backing device: it takes no part of one.
-    const u32 block = rt::max(pc_backing_block(backing_) / format::sector_bytes, 1u);
+    const u32 block = mutant(Mutant::write_back_of_part_blocks)
+                          ? 1
+                          : rt::max(pc_backing_block(backing_) / format::sector_bytes, 1u);
     const auto block_good = [&](u32 from) { return good(from, rt::min(block, sectors - from)); };
     readable = block_good(0);
     u32 n = block;

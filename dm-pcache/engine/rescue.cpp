@@ -90,10 +90,11 @@ rt::Error Rescue::put_readable(u64 offset, u32 bytes, format::SegmentId s,
 {
     u8 buffer[sector_bytes];
     const u64 data = device_.data_offset(s) + segment_offset;
-    // A block of the backing device: it takes no part of one.
+    // Of the backing device: it takes no part of one.
+    const u32 block = mutant(Mutant::rescue_of_part_blocks) ? sector_bytes : block_bytes_;
     const auto can_read = [&](u32 from) {
         bool all = true;
-        for (u32 at = from; at < rt::min(from + block_bytes_, bytes); at += sector_bytes) {
+        for (u32 at = from; at < rt::min(from + block, bytes); at += sector_bytes) {
             if (ok(device_.load(buffer, data + at, sector_bytes)))
                 continue;
             note_bad(s, segment_offset + at);
@@ -103,7 +104,7 @@ rt::Error Rescue::put_readable(u64 offset, u32 bytes, format::SegmentId s,
     };
     for (u32 at = 0, end = 0; at < bytes; at = end) {
         const bool readable = can_read(at);
-        for (end = at + block_bytes_; end < bytes; end += block_bytes_) {
+        for (end = at + block; end < bytes; end += block) {
             if (can_read(end) != readable)
                 break;
         }

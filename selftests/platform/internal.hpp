@@ -50,6 +50,8 @@ class Store
     u64 bytes_ = 0;
     u8 *base_ = nullptr;
 
+    std::pair<u64, u64> stretch(u64 at) const;
+
 public:
     explicit Store(u64 bytes);               // anonymous
     explicit Store(const std::string &file); // that file; aborts if it cannot be opened
@@ -64,6 +66,7 @@ public:
     // A look from outside: that others store there meanwhile is no race of theirs.
     void look(u64 from, void *to, usize n) const;
     Image image() const; // the same of all; reads no hole, which would give it memory
+    u64 find(const void *what, usize n, u64 from, u64 step) const;
 };
 
 // An address range of a Store between two pages that trap.

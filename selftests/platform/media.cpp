@@ -230,6 +230,11 @@ Image MediaDevice::image() const
     return impl_->store->image();
 }
 
+u64 MediaDevice::find(const void *what, usize n, u64 from, u64 step) const
+{
+    return impl_->store->find(what, n, from, step);
+}
+
 void MediaDevice::load(const Image &image)
 {
     std::lock_guard<std::mutex> g(power_lock());

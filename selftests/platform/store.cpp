@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <tuple>
 #include <unistd.h>
 #include "selftests/platform/internal.hpp"
 
@@ -101,18 +102,35 @@ void Store::look(u64 from, void *to, usize n) const
     }
 }
 
+// The next [first, second) at or behind `at` that is no hole; second is 0 when there is none.
+std::pair<u64, u64> Store::stretch(u64 at) const
+{
+    const off_t data = lseek(fd_, static_cast<off_t>(at), SEEK_DATA);
+    if (data < 0)
+        return {0, 0}; // ENXIO: only a hole is left
+    return {static_cast<u64>(data), static_cast<u64>(lseek(fd_, data, SEEK_HOLE))};
+}
+
 Image Store::image() const
 {
     Image image(bytes_);
-    off_t end = static_cast<off_t>(bytes_);
-    for (off_t at = 0; at < end;) {
-        off_t data = lseek(fd_, at, SEEK_DATA);
-        if (data < 0)
-            break; // ENXIO: only a hole is left
-        at = lseek(fd_, data, SEEK_HOLE);
-        look(static_cast<u64>(data), image.data() + data, static_cast<usize>(at - data));
-    }
+    for (auto [at, end] = stretch(0); end; std::tie(at, end) = stretch(end))
+        look(at, image.data() + at, end - at);
     return image;
+}
+
+u64 Store::find(const void *what, usize n, u64 from, u64 step) const
+{
+    Image some;
+    for (auto [at, end] = stretch(from); end; std::tie(at, end) = stretch(end)) {
+        at = from + (at - from + step - 1) / step * step; // stretches are pages, and so is `from`
+        some.resize(end - at);
+        look(at, some.data(), some.size());
+        for (u64 i = 0; i + n <= some.size(); i += step)
+            if (!std::memcmp(&some[i], what, n))
+                return at + i;
+    }
+    return bytes_;
 }
 
 void Store::load(const Image &image)

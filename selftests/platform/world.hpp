@@ -46,6 +46,10 @@ public:
     // Puts bytes there behind the engine's back; durable at once, and they cure poison.
     void write(u64 offset, const void *from, usize bytes);
     Image image() const;
+    // The first of the places from, from + step, ... that holds these bytes; bytes() if there is
+    // none. For data, not for zeros: holes are left out. `from` is a multiple of 4096, and `step`
+    // divides it.
+    u64 find(const void *what, usize n, u64 from, u64 step) const;
     void load(const Image &image); // the same size as the device
     // Copies a file in, holes left out; the device must be at least as large. False: no such file.
     bool load_file(const std::string &file);

@@ -164,11 +164,18 @@ void Damage::judge(const LogView &v)
 {
     expected_ = Expected::running;
     may_turn_ = false;
-    bool hole = false;
+    bool hole = false, proved = false;
+    bool judged =
+        !all_tails_lost_; // without a tail nobody knows whose log it is, until a number is read
     for (const LogView::Record &r : v.records) {
         if (!r.dirty && !tails_lost_)
             continue;
-        hole |= touched(r.offset, r.bytes);
+        const bool bad = touched(r.offset, r.bytes);
+        // Wrong bits are proved by a record behind them, unless that one has been hit as well.
+        proved |= bad ? !hole && (unreadable(r.offset, r.bytes) || (judged && v.clean_stop))
+                      : hole && judged;
+        hole |= bad;
+        judged |= !hole;
         for (const format::Key &k : r.keys) {
             if (hole)
                 for (u32 i = 0; i < k.len / sector_bytes; ++i)
@@ -183,8 +190,8 @@ void Damage::judge(const LogView &v)
                 for (u32 i = 0; spoilt(v, k) && i < k.len / sector_bytes; ++i)
                     oracle.mark_bad_sector(static_cast<u32>(k.off / sector_bytes) + i);
     if (hole) {
-        trace("damage: a hole in the log behind dirty_tail");
-        expected_ = Expected::read_only;
+        trace("damage: a hole in the log behind dirty_tail%s", proved ? "" : ", not proved");
+        expected_ = proved ? Expected::read_only : Expected::either;
         oracle.suspend_order(true);
         standing_ = true;
     } else if (touched(v.head, format::record_header_bytes)) {
@@ -225,7 +232,8 @@ void Damage::before_life(Rng &rng, u32 strike_one_in)
     if (!v.good || media.pending())
         return;
     if (rng.one_in(strike_one_in))
-        strike(rng, v);
+        for (u32 i = 1 + (rng.one_in(2) ? rng.below(3) : 0); i; --i)
+            strike(rng, v);
     std::set<u64> pages;
     for (u64 line : lines_)
         pages.insert(line * line_bytes / page_bytes);
@@ -239,7 +247,7 @@ void Damage::before_life(Rng &rng, u32 strike_one_in)
 void Damage::activated()
 {
     spoilt_.clear();
-    standing_ = tails_lost_ = false;
+    standing_ = tails_lost_ = all_tails_lost_ = false;
     if (repairable_ || !slot_ || !unreadable(slot_, 1))
         slot_ = 0;
 }

@@ -400,6 +400,8 @@ Plan draw_plan(u64 seed)
     p.faults.damage = !p.errors && r.one_in(4);
     if (p.faults.damage) {
         p.mainline_sessions_one_in = 0;
+        if (r.one_in(4))
+            p.faults.block_sectors = 8;
         p.faults.repairable = !r.one_in(4);
         p.faults.strike_one_in = 1 + r.below(6);
         p.faults.decay_of_1024 = r.one_in(2) ? 0 : 1 + r.below(20);

@@ -75,6 +75,10 @@ u64 LogView::place(const format::Key &k) const
 void LogView::trace_keys() const
 {
     for (const Record &r : records)
+        trace("on media: a record of %u keys at %llu to %llu, %s dirty_tail", u32(r.keys.size()),
+              r.offset, r.offset + r.bytes - 1, r.dirty ? "behind" : "in front of");
+    trace("on media: the head is at %llu", head);
+    for (const Record &r : records)
         for (const format::Key &k : r.keys)
             if (traced_sector >= 0 && k.off / sector_bytes <= static_cast<u64>(traced_sector) &&
                 (k.off + k.len) / sector_bytes > static_cast<u64>(traced_sector))

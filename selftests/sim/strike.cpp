@@ -145,6 +145,7 @@ void Damage::strike_tails(Rng &rng)
     slot_ = format::cache_ctrl_offset;
     const u32 which = rng.below(4);
     tails_lost_ = which != 0;
+    all_tails_lost_ = which > 1;
     trace("damage: tails, case %u", which);
     ++strikes_;
     if (which == 0)

@@ -142,12 +142,10 @@ public:
     // Where on the cache device the newest data of this sector lies.
     u64 place_of(u64 offset)
     {
-        const Image image = media.image();
-        for (u64 at = format::first_segment_offset; at + sector <= image.size(); at += sector)
-            if (!std::memcmp(&image[at], &model[offset], sector))
-                return at;
-        ADD_FAILURE() << "sector " << offset / sector << " is not on the cache device";
-        return 0;
+        const u64 at = media.find(&model[offset], sector, format::first_segment_offset, sector);
+        EXPECT_LT(at, media.bytes())
+            << "sector " << offset / sector << " is not on the cache device";
+        return at;
     }
     format::Key key_of(u32 i)
     {

@@ -44,12 +44,9 @@ int try_read(Rig &rig, u64 offset, u32 bytes)
 // Where the newest data of this sector lies on media: it says so itself. Nobody stores meanwhile.
 u64 find_on_media(Rig &rig, u64 offset)
 {
-    const Image media = rig.media.image();
-    for (u64 at = 0x8000; at + sector <= media.size(); at += sector)
-        if (std::memcmp(&media[at], &rig.model[offset], sector) == 0)
-            return at;
-    ADD_FAILURE() << "sector " << offset / sector << " is not on media";
-    return 0;
+    const u64 at = rig.media.find(&rig.model[offset], sector, 0x8000, sector);
+    EXPECT_LT(at, rig.media.bytes()) << "sector " << offset / sector << " is not on media";
+    return at;
 }
 
 u64 on_media(Rig &rig, u64 offset)

@@ -49,6 +49,18 @@ protected:
     }
 };
 
+TEST_F(MediaTest, FindsTheFirstPlaceOfTheStepThatHoldsTheBytes)
+{
+    const u64 wanted = 0x1122334455667788;
+    store(5 * 4096 + 8, wanted); // at no multiple of the step
+    store(9 * 4096 + 512, wanted);
+    store(13 * 4096, wanted);
+    EXPECT_EQ(device.find(&wanted, 8, 0, 512), 9u * 4096 + 512);
+    EXPECT_EQ(device.find(&wanted, 8, 4096, 8), 5u * 4096 + 8);
+    EXPECT_EQ(device.find(&wanted, 8, 10 * 4096, 512), 13u * 4096);
+    EXPECT_EQ(device.find(&wanted, 8, 14 * 4096, 512), size);
+}
+
 TEST_F(MediaTest, WhatWasStoredIsReadBack)
 {
     EXPECT_EQ(pc_media_bytes(media), size);

@@ -54,6 +54,13 @@ std::vector<Place> two_slot_places()
              sizeof(format::PositionRecord), Wanted::run}};
 }
 
+u64 word_at(u64 offset)
+{
+    u64 v;
+    memcpy(&v, media.contents() + offset, sizeof(v));
+    return v;
+}
+
 u64 data_offset(format::LogPosition p)
 {
     return format::segment_offset({p.segment.value}) + format::segment_control_bytes + p.offset;
@@ -102,16 +109,28 @@ void add_segments(std::vector<Damage> &all)
     }
 }
 
-bool stopped_cleanly()
+// An extended superblock, in either slot, says so.
+bool says(u32 state)
 {
     for (u32 slot = 0; slot < 2; ++slot) {
         format::ExtensionRecord r;
         memcpy(&r, media.contents() + format::extension_offset + slot * format::extension_stride,
                sizeof(r));
-        if (format::slot_intact(&r, sizeof(r)) && (r.state & format::extension_state::clean_stop))
+        if (format::slot_intact(&r, sizeof(r)) && (r.state & state))
             return true;
     }
     return false;
+}
+
+bool stopped_cleanly()
+{
+    return says(format::extension_state::clean_stop);
+}
+
+// On its way into a cache: whatever is damaged may be formatted anew, or refused.
+bool being_formatted()
+{
+    return !word_at(format::superblock_offset + 8) || says(format::extension_state::formatting);
 }
 
 // What a damaged record behind dirty_tail must come to. The end of the log is known by the number
@@ -159,6 +178,9 @@ std::vector<Damage> list()
     all.push_back(tails);
     add_segments(all);
     add_log(all);
+    for (Damage &d : all)
+        if (being_formatted() || (damage_is_expected() && d.wanted == Wanted::read_only))
+            d.wanted = Wanted::any;
     return all;
 }
 
@@ -166,12 +188,10 @@ bool apply(const Damage &d, Way way)
 {
     bool changed = false;
     for (u64 cell : d.cells) {
-        u64 v, before;
-        memcpy(&v, media.contents() + cell, sizeof(v));
-        before = v;
-        v = way == Way::zero   ? 0
-            : way == Way::flip ? v ^ (u64{1} << (cell / 8 % 64))
-                               : v ^ 0x5A3C96E1B7D20F4B;
+        const u64 before = word_at(cell);
+        const u64 v = way == Way::zero   ? 0
+            : way == Way::flip ? before ^ (u64{1} << (cell / 8 % 64))
+                               : before ^ 0x5A3C96E1B7D20F4B;
         changed |= v != before;
         media.put(cell, &v, sizeof(v));
     }
@@ -240,7 +260,7 @@ std::string place_name(u64 offset)
     return "superblock" + plus(offset - format::superblock_offset);
 }
 
-void run_damage(const char *what, u32 number)
+void run_damage(const char *what, u32 number, u32 of)
 {
     cut_to_durable();
     const Bytes image = media.durable();
@@ -254,6 +274,8 @@ void run_damage(const char *what, u32 number)
                 continue;
             if (options.damage < 0 && (shared->violations >= 10 || (way && !options.full)))
                 return;
+            if (options.damage < 0 && (i + number) % of)
+                continue;
             clear_violation();
             media.restore(image);
             disk.restore(content);

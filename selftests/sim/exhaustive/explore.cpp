@@ -41,6 +41,8 @@ struct Run {
     u32 running = 0;
     bool child = false;
     u64 signature = 0;
+    bool damage_steps = false;
+    u64 damaged = 0;   // damage_steps: what was durable when it was damaged last
     std::string state; // of the child, for reports
 };
 Run run;
@@ -430,6 +432,18 @@ void give_up()
 } // namespace
 
 static void explore_now();
+static void damage(const char *what, u32 of);
+
+// The damage of a step counts as a cut point of its own.
+static void damage_step(const char *what)
+{
+    constexpr u32 of = 8;
+    const u64 durable = hash_media(media.durable().data(), media.bytes());
+    if (!run.damage_steps || durable == run.damaged)
+        return;
+    run.damaged = durable;
+    damage(what, options.full ? 1 : of);
+}
 
 void here(const char *what)
 {
@@ -439,9 +453,10 @@ void here(const char *what)
     if (s == run.signature)
         return; // as at the place before
     run.signature = s;
+    damage_step(what);
     ++run.number;
     if (explored_alone()) {
-        if (run.number != options.cut)
+        if (run.number != options.cut || options.damage >= 0)
             return;
         batch.push_back(capture(what));
         give_up();
@@ -467,6 +482,7 @@ namespace
 {
 bool damaging;
 const char *damaged_what;
+u32 damaged_of;
 } // namespace
 
 void note_state(const std::string &state)
@@ -498,7 +514,7 @@ void forked_here()
     if (damaging) {
         at_cut_point = nullptr;
         run.child = false;
-        run_damage(damaged_what, run.number);
+        run_damage(damaged_what, run.number, damaged_of);
         leave();
     }
     explore_batch();
@@ -512,7 +528,7 @@ void explore(bool on)
         here("where the scenario begins");
 }
 
-void damage_here(const char *what)
+static void damage(const char *what, u32 of)
 {
     if (violated() || shared->violations >= 10)
         return;
@@ -522,7 +538,18 @@ void damage_here(const char *what)
     batch.clear();
     damaging = true;
     damaged_what = what;
+    damaged_of = of;
     give_up();
+}
+
+void damage_here(const char *what)
+{
+    damage(what, 1);
+}
+
+void damage_each_step(bool on)
+{
+    run.damage_steps = on;
 }
 
 u64 hash_name(const char *s)

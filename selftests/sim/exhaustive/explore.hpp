@@ -68,6 +68,9 @@ void theirs(void (*body)(), End end);
 void explore(bool on); // cut points count from here on
 // In a session or between two: what is durable now is damaged cell by cell. No cut point.
 void damage_here(const char *what);
+// At each cut point from here on where what is durable has changed, too: of the cells every eighth,
+// others at each point; with --full all of them.
+void damage_each_step(bool on);
 // From here on recovery may find damage: it is read-only then, and accept_loss is the way on.
 void expect_damage(bool on);
 bool damage_is_expected();
@@ -99,7 +102,8 @@ extern u32 sessions; // of the scenario, so far
 void forked_here();  // in the child of a cut point: explores, and does not return
 std::string again_damage(u32 index);
 std::string place_name(u64 offset);            // of a byte of the cache device, for people
-void run_damage(const char *what, u32 number); // in the child: never returns
+// In the child: never returns. Of the cells every one, or every `of`-th.
+void run_damage(const char *what, u32 number, u32 of);
 void report(const std::string &what, const std::string &state, const std::string &again);
 // What to say if this process dies.
 void note_state(const std::string &state);

@@ -56,7 +56,9 @@ u64 sum_of_generations()
 void format()
 {
     explore(true);
+    damage_each_step(true);
     new_cache();
+    damage_each_step(false);
     damage_here("a new cache, stopped cleanly");
 }
 
@@ -74,6 +76,7 @@ void format_over_a_former_life()
     const std::vector<u8> zeros(128u << 10, 0);
     media.put(0, zeros.data(), static_cast<u32>(zeros.size()));
     explore(true);
+    damage_each_step(true);
     ours([] { flushed_write(0, 2); }, End::cut);
 }
 
@@ -440,8 +443,10 @@ void a_setting()
         [] {
             flushed_write(0, 8);
             explore(true);
+            damage_each_step(true);
             device_message("gc_percent", "35");
             device_message("gc_percent", "70");
+            damage_each_step(false);
             explore(false);
             damage_here("two settings");
         },
@@ -476,8 +481,10 @@ void accepting_a_loss()
     ours(
         [] {
             explore(true);
+            damage_each_step(true);
             if (accept_loss())
                 violation("accept_loss fails");
+            damage_each_step(false);
             faults.may_fail = false;
             flushed_write(1, 2);
         },
