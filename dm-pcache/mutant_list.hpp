@@ -212,6 +212,9 @@ PCACHE_MUTANT(write_back_of_part_blocks, "15",
 PCACHE_MUTANT(rescue_of_part_blocks, "15",
               "around a bad line accept_loss writes less than a block of the backing device",
               "AcceptLoss.OnABackingDeviceOf4KiB*")
+PCACHE_MUTANT(relog_stops_at_a_write, "50",
+              "a write over the beginning of lost data hides the rest of it from logging again",
+              "Relog.AWriteOverTheBeginning*")
 PCACHE_MUTANT(relogged_as_clean, "50", "what is lost is logged again as CLEAN",
               "Poison.WhatIsLostIsLostInTheNextLifeToo")
 PCACHE_MUTANT(logged_again_forgotten, "50", "replay does not see that a key was logged again",

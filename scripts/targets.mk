@@ -28,7 +28,11 @@ fuzz:
 nth-failure nth-failure-all:
 	+@$(MAKE) -s -f selftests/sim/Makefile $@
 
-.PHONY: sim sim-real sim-exhaustive mutants fuzz nth-failure nth-failure-all demo check check-long guest-shell guest-tools kernels deps
+# Real threads under ThreadSanitizer, and what their reads show: SECONDS=60
+threads:
+	+@PCACHE_THREADS_SECONDS=$(or $(SECONDS),60) $(MAKE) -s -f selftests/Makefile unit TEST=threads FLAVOUR=tsan-small
+
+.PHONY: threads sim sim-real sim-exhaustive mutants fuzz nth-failure nth-failure-all demo check check-long guest-shell guest-tools kernels deps
 
 GUEST_TOOLS := pattern journal flip restless iowatch findpage
 

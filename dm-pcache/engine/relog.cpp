@@ -128,9 +128,10 @@ rt::Error WriteBack::look_behind(format::LogPosition from, format::LogPosition h
     return rt::Error::none;
 }
 
-// Stages what of a piece is current at this moment, in one step with that look. False: it is not
-// marked as lost, and cannot be for want of memory. GC would take it for clean.
-bool WriteBack::relog_piece(const format::Key &k, u32 skip, u32 sectors, Ticket &t) noexcept
+// Stages the beginning of a piece if it is current at this moment, in one step with that look.
+// `sectors`: how far that goes; a write may have come over the rest since somebody looked. False:
+// it is not marked as lost, and cannot be for want of memory. GC would take it for clean.
+bool WriteBack::relog_piece(const format::Key &k, u32 skip, u32 &sectors, Ticket &t) noexcept
 {
     const u32 shard = shard_of(k.off);
     Shard &s = shards_[shard];
@@ -141,7 +142,9 @@ bool WriteBack::relog_piece(const format::Key &k, u32 skip, u32 sectors, Ticket 
         const u64 sector = k.off / format::sector_bytes + skip;
         const Run run = s.tree.lookup(sector, sectors);
         const Place here{k.cache_seg_id, k.cache_seg_off / format::sector_bytes + skip};
-        const bool current = run.hit && run.place == here && run.sectors == sectors;
+        const bool current = run.hit && run.place == here;
+        if (!mutant(Mutant::relog_stops_at_a_write))
+            sectors = run.sectors;
         marked = !current || run.flags == extent_flag::lost;
         if (current && marked) {
             t.sector = sector;
@@ -162,18 +165,22 @@ bool WriteBack::relog_piece(const format::Key &k, u32 skip, u32 sectors, Ticket 
     return marked;
 }
 
-// The same for a run, which may be several pieces of the index. Sleeps.
+// The same for a run, which may be several pieces of the index: there is room in the log for one,
+// and more is asked for. Sleeps.
 bool WriteBack::relog_run(const format::Key &k, u32 skip, u32 sectors) noexcept
 {
     const u64 sector = k.off / format::sector_bytes;
     const Place first{k.cache_seg_id, k.cache_seg_off / format::sector_bytes};
     (void)damage_.mark(sector + skip, sectors, {first.segment, first.sector + skip},
                        extent_flag::lost, PC_NOWAIT);
+    bool another = false;
     for (u32 at = skip; at < skip + sectors;) {
         bool current;
-        const u32 n = current_run(sector + at, skip + sectors - at,
-                                  {first.segment, first.sector + at}, current);
+        u32 n = current_run(sector + at, skip + sectors - at, {first.segment, first.sector + at},
+                            current);
         if (current) {
+            if (another && !tickets_.room_for_reserve(1))
+                return false;
             Ticket *t = tickets_.take_reserve();
             if (!t) { // they come back by a commit
                 log_.commit_staged_so_far();
@@ -183,6 +190,7 @@ bool WriteBack::relog_run(const format::Key &k, u32 skip, u32 sectors) noexcept
             }
             if (!relog_piece(k, at, n, *t))
                 return false;
+            another = true;
             relogged_keys_++;
         }
         at += n;

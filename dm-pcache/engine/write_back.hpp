@@ -119,7 +119,7 @@ private:
     rt::Error pass(const Findings &f, bool &moved) noexcept;
     rt::Error relog(format::LogPosition end, format::LogPosition &passed, u64 &bytes) noexcept;
     bool relog_run(const format::Key &k, u32 skip, u32 sectors) noexcept;
-    bool relog_piece(const format::Key &k, u32 skip, u32 sectors, Ticket &t) noexcept;
+    bool relog_piece(const format::Key &k, u32 skip, u32 &sectors, Ticket &t) noexcept;
     template <class F>
     void for_lost_runs(const format::Key &k, F &&f) noexcept;
     bool any_readable(const format::Key &k, bool only_current) noexcept;

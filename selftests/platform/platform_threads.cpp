@@ -14,6 +14,7 @@
 #include <mutex>
 #include <pthread.h>
 #include <thread>
+#include <utility>
 #include "selftests/platform/internal.hpp"
 #include "cxxrt/base.hpp"
 
@@ -219,6 +220,10 @@ static_assert(sizeof(pc_mutex) <= PC_MUTEX_SIZE && alignof(pc_mutex) <= PC_MUTEX
 namespace
 {
 
+// World::at_lock; a plain number first, since every lock looks at it.
+thread_local u32 locks_to_go;
+thread_local std::function<void()> at_lock;
+
 // Taking it twice, and giving back what is not held, are errors and not undefined.
 void init_checked(pthread_mutex_t *m)
 {
@@ -243,6 +248,17 @@ void unlock_checked(pthread_mutex_t *m)
 
 } // namespace
 
+namespace pcache::selftest
+{
+
+void World::at_lock(u32 n, std::function<void()> f)
+{
+    ::at_lock = std::move(f);
+    locks_to_go = n;
+}
+
+} // namespace pcache::selftest
+
 extern "C" {
 
 void pc_spin_init(pc_spinlock *l, const char *, pc_lock_class *) noexcept
@@ -252,6 +268,8 @@ void pc_spin_init(pc_spinlock *l, const char *, pc_lock_class *) noexcept
 
 void pc_spin_lock(pc_spinlock *l) noexcept
 {
+    if (locks_to_go && !me.atomic_depth && !--locks_to_go)
+        std::exchange(at_lock, nullptr)();
     lock_checked(&l->m);
     ++me.atomic_depth;
 }

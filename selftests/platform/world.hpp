@@ -295,6 +295,10 @@ public:
     // procedure. It may call cut(), and nothing that stores. Null: none.
     void set_fence_hook(std::function<void()> hook);
 
+    // f() once, in front of the n-th spinlock (1: the next) that this thread takes from now on and
+    // while it holds none: what another thread may do there, done there. 0: not any more.
+    static void at_lock(u32 n, std::function<void()> f);
+
     std::vector<LogLine> log() const;
     bool said(std::string_view part) const; // some log line contains it
     void clear_log();

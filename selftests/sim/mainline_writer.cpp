@@ -332,6 +332,8 @@ bool mainline_wrote(format::LogPosition at, u32 crc)
 void mainline_prune()
 {
     m.active = false;
+    if (media.pending()) // behind a panic: a power cut may bring back what the log has left
+        return;
     std::map<Place, u32> left;
     for (const LogRecord &r : read_log())
         if (mainline_wrote(r.at, r.crc))
