@@ -164,11 +164,14 @@ void Damage::judge(const LogView &v)
 {
     expected_ = Expected::running;
     may_turn_ = false;
+    // What dirty_tail was before may be what counts: then more is dirty.
+    older_tail_ = slot_ >= format::dirty_tail_offset &&
+                  slot_ < format::dirty_tail_offset + 2 * format::position_stride;
     bool hole = false, proved = false;
     bool judged =
         !all_tails_lost_; // without a tail nobody knows whose log it is, until a number is read
     for (const LogView::Record &r : v.records) {
-        if (!r.dirty && !tails_lost_)
+        if (!r.dirty && !tails_lost_ && !older_tail_)
             continue;
         const bool bad = touched(r.offset, r.bytes);
         // Wrong bits are proved by a record behind them, unless that one has been hit as well.
@@ -189,6 +192,10 @@ void Damage::judge(const LogView &v)
             for (const format::Key &k : r.keys)
                 for (u32 i = 0; spoilt(v, k) && i < k.len / sector_bytes; ++i)
                     oracle.mark_bad_sector(static_cast<u32>(k.off / sector_bytes) + i);
+    if (older_tail_ && hole)
+        proved = false;
+    if (hole && !proved)
+        oracle.forget_whole_keys(); // it may be taken for the end of the log, and cut a key in two
     if (hole) {
         trace("damage: a hole in the log behind dirty_tail%s", proved ? "" : ", not proved");
         expected_ = proved ? Expected::read_only : Expected::either;

@@ -78,6 +78,8 @@ public:
     void check_written_back();
     // After everything was read once behind a cut: keys came back whole.
     void check_whole_keys();
+    // Of what has been written so far, parts may be left from now on.
+    void forget_whole_keys();
 
     u64 checks() const { return checks_; }
 

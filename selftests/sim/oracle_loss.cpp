@@ -118,6 +118,12 @@ void Oracle::accepting_loss()
     }
 }
 
+void Oracle::forget_whole_keys()
+{
+    for (Write &w : writes_)
+        w.ragged = true;
+}
+
 void Oracle::loss_accepted()
 {
     for (Sector &s : sectors_) {
@@ -132,8 +138,7 @@ void Oracle::loss_accepted()
             s.all.push_back(e.id);
         }
     }
-    for (Write &w : writes_)
-        w.ragged = true; // of what was written before, parts may be left
+    forget_whole_keys();
     any_bad_ = false;
     last_cut_ = barrier_ = tick();
     suspend_order(false);
