@@ -180,7 +180,6 @@ rt::Error Cache::accept_loss_alone(media::Refusal &why) noexcept
         return refuse(why, rt::Error::io, "accept_loss: there is no cache any more");
     stop_workers();
     RescueJob job(*this, activation, in);
-    RT_TRY(job.rescue.allocate());
     rt::Result<Array<u8>> unusable = make_array<u8>(PC_MAY_SLEEP, device_.seg_count());
     if (!unusable)
         return unusable.error();
@@ -190,7 +189,6 @@ rt::Error Cache::accept_loss_alone(media::Refusal &why) noexcept
     read_only_.index_gone.store_release(1); // 2
     pc_epoch_wait();
     RT_TRY(activation.give_up(facts, in, why)); // 3, 4
-    job.rescue.repair(device_);
     clear_bad_segments(in);
     return rebuild(why); // 5
 }

@@ -8,34 +8,11 @@ namespace pcache::engine
 
 using format::sector_bytes;
 
-rt::Error Rescue::allocate() noexcept
+// The segment is cleared in front of the new cache (Cache::clear_bad_segments).
+void Rescue::note_bad(format::SegmentId s) noexcept
 {
-    rt::Result<Array<u64>> pages = make_array<u64>(PC_MAY_SLEEP, bad_pages_noted);
-    if (!pages)
-        return pages.error();
-    bad_pages_ = rt::move(*pages);
-    return rt::Error::none;
-}
-
-void Rescue::note_bad(format::SegmentId s, u32 segment_offset) noexcept
-{
-    (void)segments_.mark_bad(s);
-    const u64 page = format::segment_offset(device_.physical(s)) + format::segment_control_bytes +
-                     rt::round_down(segment_offset, format::page_bytes);
-    if (bad_count_ && bad_pages_[bad_count_ - 1] == page)
-        return;
-    if (bad_count_ < bad_pages_.size())
-        bad_pages_[bad_count_++] = page;
-}
-
-void Rescue::repair(media::Device &device) noexcept
-{
-    u64 failed = 0;
-    for (usize i = 0; i < bad_count_; i++)
-        failed += !ok(media::zero_durably(device, bad_pages_[i], format::page_bytes));
-    if (failed)
-        pc_log(host_, PC_ERR, "%llu pages of the cache device can be neither read nor rewritten",
-               failed);
+    if (!mutant(Mutant::rescue_notes_nothing))
+        (void)segments_.mark_bad(s);
 }
 
 rt::Error Rescue::key(const media::ReplayedKey &k) noexcept
@@ -77,7 +54,7 @@ bool Rescue::intact(const media::ReplayedKey &k) noexcept
     u32 crc = format::crc_seed;
     for (u32 at = 0; at < k.length; at += sector_bytes) {
         if (!ok(device_.load(buffer, data + at, sector_bytes))) {
-            note_bad(k.segment, k.segment_offset + at);
+            note_bad(k.segment);
             return false;
         }
         crc = format::crc32c(crc, buffer, sector_bytes);
@@ -97,7 +74,7 @@ rt::Error Rescue::put_readable(u64 offset, u32 bytes, format::SegmentId s,
         for (u32 at = from; at < rt::min(from + block, bytes); at += sector_bytes) {
             if (ok(device_.load(buffer, data + at, sector_bytes)))
                 continue;
-            note_bad(s, segment_offset + at);
+            note_bad(s);
             all = false;
         }
         return all;

@@ -33,7 +33,6 @@ public:
     {
     }
 
-    rt::Error allocate() noexcept; // once, before anything else; may sleep
     // For Activation::replay. Error::io: the backing device failed. Error::busy: stopped. Sleeps.
     rt::Error key(const media::ReplayedKey &k) noexcept;
     // Behind the last key, where the index knows more than the log: an extent of it, as one more
@@ -46,16 +45,12 @@ public:
     const Sum &given_up() const noexcept { return given_up_; }
     u64 ranges_given_up() const noexcept { return ranges_; }
 
-    // Rewrites the pages in which something could not be read (as many as were noted): no key is
-    // alive any more, and the next one shall find them well. Sleeps.
-    void repair(media::Device &device) noexcept;
-
 private:
     static constexpr u64 ranges_named = 16; // in the log; the others are only counted
     rt::Error put_readable(u64 offset, u32 bytes, format::SegmentId s, u32 segment_offset) noexcept;
     rt::Error put(u64 offset, u32 bytes, format::SegmentId s, u32 segment_offset) noexcept;
     void give_up(u64 offset, u32 bytes) noexcept;
-    void note_bad(format::SegmentId s, u32 segment_offset) noexcept;
+    void note_bad(format::SegmentId s) noexcept;
     bool intact(const media::ReplayedKey &k) noexcept;
 
     const media::Device &device_;
@@ -67,9 +62,6 @@ private:
     const rt::Atomic<u32> &stop_;
     Sum sent_, given_up_;
     u64 ranges_ = 0;
-    static constexpr usize bad_pages_noted = 1024;
-    Array<u64> bad_pages_; // offsets on the device
-    usize bad_count_ = 0;
 };
 
 } // namespace pcache::engine

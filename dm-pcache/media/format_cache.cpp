@@ -151,7 +151,14 @@ Error Activation::give_up(const BackingFacts &backing, const Inspection &in, Ref
     }
     e.state |= format::extension_state::formatting;
     e.limit = format::advance(used_up_to, format::number_reserve);
-    Error error = store_extension(device_, e); // 3
+    Error error = Error::none;
+    if (in.rebuild_superblock && !mutant(Mutant::given_up_without_superblock)) {
+        // Behind 3 no extended superblock stands for one that cannot be read.
+        const format::SuperblockRecord s = format::encode_superblock(in.seg_num);
+        error = store_durably(device_, format::superblock_offset, &s, sizeof(s));
+    }
+    if (ok(error))
+        error = store_extension(device_, e); // 3
     if (ok(error))
         error = clear_superblock(device_); // 4
     if (ok(error))
