@@ -164,14 +164,10 @@ void Damage::judge(const LogView &v)
 {
     expected_ = Expected::running;
     may_turn_ = false;
-    // What dirty_tail was before may be what counts: then more is dirty.
-    older_tail_ = slot_ >= format::dirty_tail_offset &&
-                  slot_ < format::dirty_tail_offset + 2 * format::position_stride;
     bool hole = false, proved = false;
-    bool judged =
-        !all_tails_lost_; // without a tail nobody knows whose log it is, until a number is read
+    bool judged = !key_tail_lost_; // it says whose log this is; otherwise the first number does
     for (const LogView::Record &r : v.records) {
-        if (!r.dirty && !tails_lost_ && !older_tail_)
+        if (!r.dirty && !tails_lost_)
             continue;
         const bool bad = touched(r.offset, r.bytes);
         // Wrong bits are proved by a record behind them, unless that one has been hit as well.
@@ -192,8 +188,6 @@ void Damage::judge(const LogView &v)
             for (const format::Key &k : r.keys)
                 for (u32 i = 0; spoilt(v, k) && i < k.len / sector_bytes; ++i)
                     oracle.mark_bad_sector(static_cast<u32>(k.off / sector_bytes) + i);
-    if (older_tail_ && hole)
-        proved = false;
     if (hole && !proved)
         oracle.forget_whole_keys(); // it may be taken for the end of the log, and cut a key in two
     if (hole) {
@@ -238,6 +232,9 @@ void Damage::before_life(Rng &rng, u32 strike_one_in)
         v.trace_keys();
     if (!v.good || media.pending())
         return;
+    if (!unreadable(format::cache_ctrl_offset,
+                    line_bytes)) // an activation that was cut mended them
+        tails_lost_ = key_tail_lost_ = false;
     if (rng.one_in(strike_one_in))
         for (u32 i = 1 + (rng.one_in(2) ? rng.below(3) : 0); i; --i)
             strike(rng, v);
@@ -254,7 +251,7 @@ void Damage::before_life(Rng &rng, u32 strike_one_in)
 void Damage::activated()
 {
     spoilt_.clear();
-    standing_ = tails_lost_ = all_tails_lost_ = false;
+    standing_ = tails_lost_ = key_tail_lost_ = false;
     if (repairable_ || !slot_ || !unreadable(slot_, 1))
         slot_ = 0;
 }

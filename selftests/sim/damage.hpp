@@ -80,8 +80,7 @@ private:
     std::map<u64, u64> met_;      // number of a page: when
     std::vector<Range> spoilt_;   // bits that are wrong, until a cache has been activated
     bool tails_lost_ = false;     // so that all of the log is dirty
-    bool older_tail_ = false;     // the newest slot of dirty_tail may be the one that is bad
-    bool all_tails_lost_ = false; // both slots of both
+    bool key_tail_lost_ = false;  // both of its slots
     u64 slot_ = 0;                // of a two-slot record or superblock that is bad; 0: none
     Expected expected_ = Expected::running;
     bool may_turn_ = false, standing_ = false, accepting_ = false;

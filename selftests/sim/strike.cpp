@@ -2,6 +2,7 @@
 // selftests/sim/strike.cpp - what is damaged: see damage.hpp. Draws a place that means something
 // (data of a key, a record, a slot of a two-slot record) and what happens to it.
 #include <algorithm>
+#include <cstring>
 #include "dm-pcache/format/cache_info.hpp"
 #include "dm-pcache/format/extension.hpp"
 #include "dm-pcache/format/position.hpp"
@@ -121,6 +122,10 @@ void Damage::strike_slot(Rng &rng, const LogView &)
     const u64 other = slot ? r.offset - stride : r.offset + stride;
     if (which && !format::slot_intact(media.contents() + other, static_cast<u32>(r.bytes)))
         return; // a cut has left one slot alone
+    if (which >= 5 && memcmp(media.contents() + r.offset + sizeof(format::SlotHeader),
+                             media.contents() + other + sizeof(format::SlotHeader),
+                             r.bytes - sizeof(format::SlotHeader)) != 0)
+        return; // or two that say different things: the older one would not cost nothing
     slot_ = r.offset;
     if (which < 4 && repairable_) {
         spoil(rng, r, false);
@@ -145,7 +150,7 @@ void Damage::strike_tails(Rng &rng)
     slot_ = format::cache_ctrl_offset;
     const u32 which = rng.below(4);
     tails_lost_ = which != 0;
-    all_tails_lost_ = which > 1;
+    key_tail_lost_ = which != 1;
     trace("damage: tails, case %u", which);
     ++strikes_;
     if (which == 0)
