@@ -81,7 +81,8 @@ TEST(AcceptLoss, ACutBehindEachStepWithoutASuperblockLeavesTheDamagedCacheOrAWho
         pc_media_close(media);
     }
     EXPECT_TRUE(states.back().readable);
-    for (usize n = 0; n < states.size() && !HasFailure(); n++) {
+    // Steps 3 and 4 are among the first; formatting as such is format_cache_test's.
+    for (usize n = 0; n < states.size() && !HasFailure(); n += n < 24 ? 1 : 16) {
         DamageRig rig;
         rig.media.load(states[n].cut.media[0]);
         rig.backing.load(states[n].cut.backings[0]);
