@@ -215,9 +215,10 @@ PCACHE_MUTANT(rescue_of_part_blocks, "15",
 PCACHE_MUTANT(given_up_without_superblock, "12",
               "accept_loss says FORMATTING while the superblock cannot be read",
               "AcceptLoss.ACutBehindEachStepWithoutASuperblock*")
-PCACHE_MUTANT(rescue_notes_nothing, "15",
-              "segments in which only accept_loss found bad pages are left to the new cache as they are",
-              "Rescue.APageThatItAlone*")
+PCACHE_MUTANT(
+    rescue_notes_nothing, "15",
+    "segments in which only accept_loss found bad pages are left to the new cache as they are",
+    "Rescue.APageThatItAlone*")
 PCACHE_MUTANT(relog_stops_at_a_write, "50",
               "a write over the beginning of lost data hides the rest of it from logging again",
               "Relog.AWriteOverTheBeginning*")

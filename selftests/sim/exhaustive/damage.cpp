@@ -190,8 +190,8 @@ bool apply(const Damage &d, Way way)
     for (u64 cell : d.cells) {
         const u64 before = word_at(cell);
         const u64 v = way == Way::zero   ? 0
-            : way == Way::flip ? before ^ (u64{1} << (cell / 8 % 64))
-                               : before ^ 0x5A3C96E1B7D20F4B;
+                      : way == Way::flip ? before ^ (u64{1} << (cell / 8 % 64))
+                                         : before ^ 0x5A3C96E1B7D20F4B;
         changed |= v != before;
         media.put(cell, &v, sizeof(v));
     }

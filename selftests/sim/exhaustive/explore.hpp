@@ -101,7 +101,7 @@ extern u32 sched_cpus;
 extern u32 sessions; // of the scenario, so far
 void forked_here();  // in the child of a cut point: explores, and does not return
 std::string again_damage(u32 index);
-std::string place_name(u64 offset);            // of a byte of the cache device, for people
+std::string place_name(u64 offset); // of a byte of the cache device, for people
 // In the child: never returns. Of the cells every one, or every `of`-th.
 void run_damage(const char *what, u32 number, u32 of);
 void report(const std::string &what, const std::string &state, const std::string &again);
