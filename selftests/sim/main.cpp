@@ -101,6 +101,22 @@ Options shrink(u64 seed, const Result &r, Options o)
     return o;
 }
 
+// The end of the run as it was: the sector concerned, the log, what the engine said.
+void print_history(u64 seed, const Options &o, s64 sector)
+{
+    std::deque<std::string> lines;
+    const s64 before = traced_sector;
+    tracing = true;
+    traced_sector = sector;
+    trace_kept = &lines;
+    (void)run_seed(seed, o);
+    trace_kept = nullptr;
+    tracing = false;
+    traced_sector = before;
+    for (const std::string &line : lines)
+        printf("    | %.200s\n", line.c_str());
+}
+
 void report(u64 seed, const Result &r, const Options &o)
 {
     printf("violation in run %llu, life %u: %s\n", seed, r.life, r.text.c_str());
@@ -110,10 +126,17 @@ void report(u64 seed, const Result &r, const Options &o)
     printf("\n");
     const Options small = shrink(seed, r, o);
     const Result again = run_seed(seed, small);
-    printf("  smaller (%llu operations instead of %llu): %s --seed %llu --lives %u --clients %u "
-           "--operations %u --most-sectors %u --calm %u --trace --sector %lld\n    %s\n",
-           again.operations, r.operations, o.self, seed, small.lives, small.clients,
-           small.operations, small.most_sectors, small.calm, again.sector, again.text.c_str());
+    char command[256];
+    snprintf(command, sizeof(command),
+             "%s --seed %llu --lives %u --clients %u --operations %u --most-sectors %u --calm %u "
+             "--trace --sector %lld",
+             o.self, seed, small.lives, small.clients, small.operations, small.most_sectors,
+             small.calm, again.sector);
+    printf("  smaller (%llu operations instead of %llu): %s\n    %s\n", again.operations,
+           r.operations, command, again.text.c_str());
+    print_history(seed, small, again.sector);
+    printf("  where it is seen: gdb -ex 'break pcache::sim::violation' -ex run --args %s\n",
+           command);
     fflush(stdout);
 }
 

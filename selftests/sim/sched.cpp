@@ -18,6 +18,7 @@ namespace pcache::sim
 {
 
 bool tracing = false;
+std::deque<std::string> *trace_kept = nullptr;
 s64 traced_sector = -1;
 
 namespace
@@ -472,13 +473,21 @@ void trace(const char *format, ...)
 {
     if (!tracing)
         return;
+    char line[512];
+    const int n =
+        snprintf(line, sizeof(line), "%12.6f ms %-12s ", static_cast<double>(sched::now()) / 1e6,
+                 s.current ? s.current->name : "-");
     va_list a;
     va_start(a, format);
-    fprintf(stderr, "%12.6f ms %-12s ", static_cast<double>(sched::now()) / 1e6,
-            s.current ? s.current->name : "-");
-    vfprintf(stderr, format, a);
-    fputc('\n', stderr);
+    vsnprintf(line + n, sizeof(line) - static_cast<usize>(n), format, a);
     va_end(a);
+    if (!trace_kept) {
+        fprintf(stderr, "%s\n", line);
+        return;
+    }
+    trace_kept->push_back(line);
+    if (trace_kept->size() > trace_lines_kept)
+        trace_kept->pop_front();
 }
 
 } // namespace pcache::sim

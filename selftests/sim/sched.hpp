@@ -10,6 +10,7 @@
 //
 // One world per process; no locking, since there is one thread.
 #pragma once
+#include <deque>
 #include <string>
 #include <vector>
 #include "selftests/sim/rng.hpp"
@@ -110,6 +111,9 @@ void clear_violation();
 
 // A line of the history of a run; formats and prints only if tracing is on.
 extern bool tracing;
+// Not null: lines are not printed but go there, the last ones.
+extern std::deque<std::string> *trace_kept;
+constexpr usize trace_lines_kept = 60;
 extern s64 traced_sector; // -1: all
 void trace(const char *format, ...) __attribute__((format(printf, 1, 2)));
 

@@ -614,7 +614,9 @@ void report(const std::string &what, const std::string &state, const std::string
            violated() ? violation_text().c_str() : "");
     if (!state.empty())
         printf("  what had arrived, or was damaged: %s\n", state.c_str());
-    printf("  again: %s\n", command.c_str());
+    printf("  again: %s\n  where it is seen: gdb -ex 'break pcache::sim::violation' -ex run --args "
+           "%s\n",
+           command.c_str(), command.c_str());
     fflush(stdout);
 }
 
