@@ -197,12 +197,19 @@ rt::Error Cache::accept_loss_alone(media::Refusal &why) noexcept
 // those pages: they are made good, or their segments stay out of use. All data is elsewhere by now.
 void Cache::clear_bad_segments(const media::Inspection &in) noexcept
 {
+    u32 failed = 0;
     for (u32 i = 0; i < in.segments; i++) {
         if (!parts_->segments.is_bad({i}) && !in.log_segments[i])
             continue;
-        if (!ok(media::zero_durably(device_, device_.data_offset({i}), format::data_bytes)))
-            read_only_.unusable[device_.physical({i}).value] = 1;
+        if (ok(media::zero_durably(device_, device_.data_offset({i}), format::data_bytes)))
+            continue;
+        read_only_.unusable[device_.physical({i}).value] = 1;
+        failed++;
     }
+    if (failed)
+        pc_log(host_, PC_ERR,
+               "%u segments have pages that can be neither read nor rewritten: they get no data",
+               failed);
 }
 
 // Ends step 1 soon, if it is under way. Any thread that may sleep.

@@ -19,6 +19,8 @@
 #include <thread>
 #include "selftests/unit/rig.hpp"
 
+#ifdef PCACHE_SMALL_GEOMETRY // a cache that is full in no time
+
 namespace pcache::selftest
 {
 namespace
@@ -367,3 +369,5 @@ TEST(Threads, NoReadShowsWhatWasOverwrittenBeforeItBegan)
 }
 
 } // namespace pcache::selftest
+
+#endif
