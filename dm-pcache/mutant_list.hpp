@@ -215,6 +215,12 @@ PCACHE_MUTANT(rescue_of_part_blocks, "15",
 PCACHE_MUTANT(given_up_without_superblock, "12",
               "accept_loss says FORMATTING while the superblock cannot be read",
               "AcceptLoss.ACutBehindEachStepWithoutASuperblock*")
+PCACHE_MUTANT(bad_pages_forgotten, "15",
+              "accept_loss given again makes nothing good that only the first attempt has met",
+              "AcceptLoss.APageMetByAnAttempt*")
+PCACHE_MUTANT(log_trusted_again, "15",
+              "accept_loss goes by the log alone though it reads otherwise than at activation",
+              "AcceptLoss.WhatReadsHaveShown*")
 PCACHE_MUTANT(
     rescue_notes_nothing, "15",
     "segments in which only accept_loss found bad pages are left to the new cache as they are",

@@ -61,13 +61,22 @@ struct Claim {
 
 // What belongs to the state read_only.
 struct ReadOnly {
-    const char *why = nullptr;     // static text
-    bool at_run_time = false;      // the index knows all, also what the log has lost since
-    bool newer = false;            // a newer driver wrote the media: accept_loss is refused
+    const char *why = nullptr; // static text
+    bool at_run_time = false;  // the index knows all, also what the log has lost since
+    bool newer = false;        // a newer driver wrote the media: accept_loss is refused
+    // What the index was made of. A log that reads otherwise now has lost what the index still has.
+    struct Log {
+        u64 keys = 0, dirty_keys = 0;
+        u32 runs = 0;
+        format::LogPosition damage_at, head;
+        friend constexpr bool operator==(const Log &, const Log &) = default;
+    } log;
     rt::Atomic<u32> index_gone{0}; // all data is on the backing device, and read from there
     rt::Atomic<u32> accepting{0};  // accept_loss is under way
     u32 format_flags = 0;          // settings that the new cache keeps; 0: none
-    Array<u8> unusable;            // segments of the new cache that cannot be read; none: empty
+    // By physical number, and so of the new cache: segments with a page that could not be read.
+    // Those that steps 3 and 4 leave behind get no data. Empty before step 2.
+    Array<u8> unusable;
     // Step 1 of accept_loss runs on a worker, so that the waiting for it can be interrupted.
     Work work;
     Event done; // job_done became 1
@@ -185,7 +194,8 @@ private:
     void rescue_worker() noexcept;
     rt::Error rescue_index(RescueJob &job) noexcept;
     void stop_rescue() noexcept;
-    void clear_bad_segments(const media::Inspection &in) noexcept;
+    void note_bad_segments(const media::Inspection &in, Array<u8> &unusable) const noexcept;
+    void clear_bad_segments() noexcept;
     rt::Error rebuild(media::Refusal &why) noexcept;
 
     // requests.cpp

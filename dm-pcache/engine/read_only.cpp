@@ -13,11 +13,22 @@
 // `rebuilding`.
 #include "dm-pcache/engine/parts.hpp"
 #include "dm-pcache/media/two_slot.hpp"
+#include "dm-pcache/mutants.hpp"
 
 namespace pcache::engine
 {
 
 using media::refuse;
+
+namespace
+{
+
+ReadOnly::Log log_as_read(const media::Inspection &in) noexcept
+{
+    return {in.keys, in.dirty_keys, in.run_count(), in.damage_at, in.head};
+}
+
+} // namespace
 
 pc_verdict Cache::map_read_only(pc_bio *bio, void *memory, const pc_io &io) noexcept
 {
@@ -58,6 +69,7 @@ rt::Error Cache::build_read_only(media::Activation &activation, const media::Ins
     gc_percent_.set(in.cache_info.gc_percent());
     read_only_.at_run_time = false;
     read_only_.newer = in.newer();
+    read_only_.log = log_as_read(in);
     read_only_.why = media::damage_sentence(in.damage);
     pc_log(
         host_, PC_WARN,
@@ -174,7 +186,9 @@ rt::Error Cache::accept_loss_alone(media::Refusal &why) noexcept
     if (read_only_.index_gone.read()) { // an earlier attempt came to step 2
         if (in.kind == media::MediaKind::cache)
             RT_TRY(activation.give_up(facts, in, why)); // 3, 4
-        return rebuild(why);                            // 5
+        if (!mutant(Mutant::bad_pages_forgotten))
+            clear_bad_segments();
+        return rebuild(why); // 5
     }
     if (in.kind != media::MediaKind::cache)
         return refuse(why, rt::Error::io, "accept_loss: there is no cache any more");
@@ -183,28 +197,41 @@ rt::Error Cache::accept_loss_alone(media::Refusal &why) noexcept
     rt::Result<Array<u8>> unusable = make_array<u8>(PC_MAY_SLEEP, device_.seg_count());
     if (!unusable)
         return unusable.error();
-    read_only_.unusable = rt::move(*unusable);
     RT_TRY(rescue(job, why)); // 1
+    note_bad_segments(in, *unusable);
+    read_only_.unusable = rt::move(*unusable);
     read_only_.format_flags = in.cache_info.flags;
     read_only_.index_gone.store_release(1); // 2
     pc_epoch_wait();
     RT_TRY(activation.give_up(facts, in, why)); // 3, 4
-    clear_bad_segments(in);
+    clear_bad_segments();
     return rebuild(why); // 5
 }
 
+// What nobody knows any more once the parts have gone: an attempt that fails behind step 2 leaves
+// it to the next one.
+void Cache::note_bad_segments(const media::Inspection &in, Array<u8> &unusable) const noexcept
+{
+    for (u32 i = 0; i < in.segments; i++) {
+        if (parts_->segments.is_bad({i}) || in.log_segments[i])
+            unusable[device_.physical({i}).value] = 1;
+    }
+}
+
 // The new cache knows nothing of what could not be read in this one's life, and Linux has unmapped
-// those pages: they are made good, or their segments stay out of use. All data is elsewhere by now.
-void Cache::clear_bad_segments(const media::Inspection &in) noexcept
+// those pages: they are made good, or their segments stay out of use. All data is elsewhere by now,
+// and the media say so.
+void Cache::clear_bad_segments() noexcept
 {
     u32 failed = 0;
-    for (u32 i = 0; i < in.segments; i++) {
-        if (!parts_->segments.is_bad({i}) && !in.log_segments[i])
+    for (u32 i = 0; i < read_only_.unusable.size(); i++) {
+        if (!read_only_.unusable[i])
             continue;
-        if (ok(media::zero_durably(device_, device_.data_offset({i}), format::data_bytes)))
-            continue;
-        read_only_.unusable[device_.physical({i}).value] = 1;
-        failed++;
+        const u64 data = format::segment_offset({i}) + format::segment_control_bytes;
+        if (ok(media::zero_durably(device_, data, format::data_bytes)))
+            read_only_.unusable[i] = 0;
+        else
+            failed++;
     }
     if (failed)
         pc_log(host_, PC_ERR,
@@ -222,8 +249,9 @@ void Cache::stop_rescue() noexcept
     parts_->write_back.halt();
 }
 
-// What reads see, clean data included, as one more epoch: of a record that became unreadable at run
-// time only the index is left. With data_crc it knows the sums, too, and what fails is given up.
+// What reads see, clean data included, as one more epoch: of a record that became unreadable since
+// the index was made, only the index is left. With data_crc it knows the sums, too, and what fails
+// is given up.
 rt::Error Cache::rescue_index(RescueJob &job) noexcept
 {
     RT_TRY(job.rescue.finish());
@@ -247,7 +275,9 @@ void Cache::rescue_worker() noexcept
 {
     RescueJob &job = *static_cast<RescueJob *>(read_only_.job);
     job.error = job.activation.replay(job.in, job.rescue);
-    if (ok(job.error) && read_only_.at_run_time)
+    const bool log_lost = read_only_.at_run_time || (read_only_.log != log_as_read(job.in) &&
+                                                     !mutant(Mutant::log_trusted_again));
+    if (ok(job.error) && log_lost)
         job.error = rescue_index(job);
     if (ok(job.error))
         job.error = job.rescue.finish();

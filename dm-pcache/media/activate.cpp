@@ -98,8 +98,7 @@ Error Activation::tolerate(Error e, const char *record) noexcept
 Error Activation::settle_records(const Inspection &in) noexcept
 {
     if (in.rebuild_superblock) {
-        const format::SuperblockRecord r = format::encode_superblock(in.seg_num);
-        const Error e = store_durably(device_, format::superblock_offset, &r, sizeof(r));
+        const Error e = store_superblock(in.seg_num);
         pc_log(host_, PC_WARN,
                ok(e) ? "the superblock is rebuilt from the extended superblock"
                      : "the superblock can be neither read nor rewritten: the extended superblock "

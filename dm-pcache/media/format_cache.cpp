@@ -91,6 +91,12 @@ Error store_link(Device &device, PhysicalSegment s, u32 seg_num) noexcept
 
 } // namespace
 
+Error Activation::store_superblock(u32 seg_num) noexcept
+{
+    const format::SuperblockRecord r = format::encode_superblock(seg_num);
+    return store_durably(device_, format::superblock_offset, &r, sizeof(r));
+}
+
 Error Activation::format_segments() noexcept
 {
     const u32 n = device_.seg_count();
@@ -154,8 +160,7 @@ Error Activation::give_up(const BackingFacts &backing, const Inspection &in, Ref
     Error error = Error::none;
     if (in.rebuild_superblock && !mutant(Mutant::given_up_without_superblock)) {
         // Behind 3 no extended superblock stands for one that cannot be read.
-        const format::SuperblockRecord s = format::encode_superblock(in.seg_num);
-        error = store_durably(device_, format::superblock_offset, &s, sizeof(s));
+        error = store_superblock(in.seg_num);
     }
     if (ok(error))
         error = store_extension(device_, e); // 3
@@ -173,14 +178,13 @@ Error Activation::format_steps(const Identity &id, u64 backing_bytes, u32 cache_
     Extension e = new_extension(id, device_.seg_count(), backing_bytes);
     RT_TRY(store_extension(device_, e)); // 1
     RT_TRY(clear_superblock(device_));
-    const format::SuperblockRecord superblock = format::encode_superblock(device_.seg_count());
     if (mutant(Mutant::superblock_too_early))
-        RT_TRY(store_durably(device_, format::superblock_offset, &superblock, sizeof(superblock)));
+        RT_TRY(store_superblock(e.seg_num));
     RT_TRY(format_segments()); // 2
     RT_TRY(format_tails());    // 3
     u32 crc = 0;
-    RT_TRY(format_cache_info(cache_info_flags, crc));                                           // 4
-    RT_TRY(store_durably(device_, format::superblock_offset, &superblock, sizeof(superblock))); // 5
+    RT_TRY(format_cache_info(cache_info_flags, crc)); // 4
+    RT_TRY(store_superblock(e.seg_num));              // 5
     e.state = 0;
     e.cache_info_crc = crc;
     return store_extension(device_, e); // 6

@@ -165,6 +165,7 @@ private:
     rt::Error settle(Inspection &in, u32 cache_info_flags, Metadata &m) noexcept;
 
     // The steps of "Formatting".
+    rt::Error store_superblock(u32 seg_num) noexcept;
     rt::Error format_segments() noexcept;
     rt::Error format_tails() noexcept;
     rt::Error format_cache_info(u32 cache_info_flags, u32 &crc) noexcept;
