@@ -38,7 +38,8 @@ inline constexpr u32 relog_keys = relog_bytes / log_bytes_per_ticket;
 inline constexpr u64 staged_age_limit = second;
 
 // Write-back.
-inline constexpr u32 batch_keys = 65536;     // at most, of one epoch, between two FLUSHes
+// At most so many keys of one epoch between two FLUSHes: 65,536; the small geometry fills no more.
+inline constexpr u32 batch_keys = rt::max(format::geometry.segment_bytes / 256, 4096u);
 inline constexpr u32 writes_in_flight = 256; // bios to the backing device at once
 inline constexpr u64 idle_before_write_back = 100 * millisecond;
 inline constexpr u64 dirty_age_limit = 30 * second;
@@ -82,7 +83,8 @@ inline constexpr u32 extents_per_read = 16;
 // Fills. The pool is 1 MiB: with write-back's batch (1.8 MB), the tickets (0.3 MB at most) and the
 // reserves of the backing device's bios the fixed DRAM of a cache stays below 4 MB.
 inline constexpr u32 fill_page_bytes = 4096;
-inline constexpr u32 fill_pages = 256; // at 4 KiB a read so many misses at once are cached
+// At 4 KiB a read so many misses at once are cached: 256, in the small geometry 64.
+inline constexpr u32 fill_pages = rt::min(format::geometry.segment_bytes / 1024, 256u);
 // Of one fill: 256 KiB, twice the default read-ahead; a longer miss becomes several, four at once.
 inline constexpr u32 fill_max_pages = 64;
 // Workers that answer and insert: one is kept busy by some 300,000 reads a second.

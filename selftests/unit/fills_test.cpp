@@ -14,7 +14,7 @@ namespace
 {
 constexpr u64 page = 4096;
 constexpr u64 range = geometry.range_bytes;
-constexpr unsigned pool_pages = 256; // engine/limits.hpp
+constexpr unsigned pool_pages = small_world ? 64 : 256; // engine/limits.hpp
 
 // A cache whose backing device is full of old data: sector and version 1.
 class Misses : public Rig
