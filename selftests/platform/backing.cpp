@@ -92,10 +92,10 @@ struct BackingDevice::Impl {
     std::map<u64, const pc_wio *> in_flight;
     struct Version {
         u64 id;
-        std::vector<u8> data;
+        Image data;
     };
     struct Sector {
-        std::vector<u8> durable;
+        Image durable;
         std::vector<Version> later;
     };
     std::map<u64, Sector> unflushed; // by sector number
@@ -421,7 +421,7 @@ Image cut_locked(const Impl &d,
 {
     Image image = d.store->image();
     for (auto &[number, s] : d.unflushed) {
-        const std::vector<u8> *data = &s.durable;
+        const Image *data = &s.durable;
         for (const Impl::Version &v : s.later) {
             const BackingDevice::Write &w = d.writes.at(v.id);
             if (arrived(w, static_cast<u32>(number - w.offset / sector)))

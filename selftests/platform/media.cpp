@@ -104,6 +104,7 @@ std::vector<std::pair<MediaDevice::Impl *, u64>> noted[64];
 std::atomic<u64> power_devices{0};
 std::function<void()> fence_hook;
 std::atomic<bool> hooked{false};
+std::shared_mutex in_hook; // held by those who are in it; comes before power_lock()
 
 // A change of these bytes by this CPU, noted page by page; or, with only_pending, a flush of them.
 template <class Change>
@@ -161,6 +162,7 @@ std::mutex &power_lock()
 
 void set_fence_hook(std::function<void()> hook)
 {
+    const std::unique_lock<std::shared_mutex> alone(in_hook);
     std::lock_guard<std::mutex> g(power_lock());
     hooked = bool(hook);
     fence_hook = std::move(hook);
@@ -434,13 +436,11 @@ void pc_media_fence() noexcept
     sched::assert_pinned("pc_media_fence");
     if (!power_devices.load(std::memory_order_relaxed) && !hooked.load(std::memory_order_relaxed))
         return;
-    std::function<void()> hook;
-    {
-        std::lock_guard<std::mutex> g(power_lock());
-        hook = fence_hook;
+    if (hooked.load(std::memory_order_relaxed)) {
+        const std::shared_lock<std::shared_mutex> g(in_hook);
+        if (fence_hook)
+            fence_hook();
     }
-    if (hook)
-        hook();
     fence(sched::fence_cpu());
 }
 

@@ -45,8 +45,7 @@ void Power::after(u64 offset, u64 bytes, int cpu, bool only_pending)
         return;
     const u8 *from = contents_ + page * page_bytes;
     i->second.stores.push_back(
-        {cpu, open, first * unit_bytes,
-         std::vector<u8>(from + first * unit_bytes, from + end * unit_bytes)});
+        {cpu, open, first * unit_bytes, Image(from + first * unit_bytes, from + end * unit_bytes)});
 }
 
 void Power::fence(u64 page, int cpu)
@@ -109,7 +108,7 @@ u64 Power::pending_units() const
     return n;
 }
 
-void Power::cut(std::vector<u8> &image, const std::function<bool(u64, unsigned)> &arrived) const
+void Power::cut(Image &image, const std::function<bool(u64, unsigned)> &arrived) const
 {
     // In the order of addresses, so that one seed gives one image.
     std::vector<u64> order;

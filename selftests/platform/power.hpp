@@ -10,7 +10,7 @@
 #include <functional>
 #include <unordered_map>
 #include <vector>
-#include "cxxrt/types.h"
+#include "selftests/platform/recycled.hpp"
 
 namespace pcache::selftest
 {
@@ -36,15 +36,15 @@ public:
     void clear() { pages_.clear(); }
     u64 pending_units() const;
     // Puts into `image`, a copy of the contents, what a cut leaves; see MediaDevice::cut.
-    void cut(std::vector<u8> &image, const std::function<bool(u64, unsigned)> &arrived) const;
+    void cut(Image &image, const std::function<bool(u64, unsigned)> &arrived) const;
 
 private:
     static constexpr u64 units = page_bytes / unit_bytes;
     struct Pending {
         int cpu; // whose fence makes it durable; -1: nobody's
         std::bitset<units> open;
-        u64 first;            // byte of the page that data begins at
-        std::vector<u8> data; // whole units
+        u64 first;  // byte of the page that data begins at
+        Image data; // whole units
     };
     struct Page {
         u8 durable[page_bytes];

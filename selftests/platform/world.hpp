@@ -20,11 +20,11 @@
 #include <string_view>
 #include <vector>
 #include "dm-pcache/platform.h"
+#include "selftests/platform/recycled.hpp"
 
 namespace pcache::selftest
 {
 
-using Image = std::vector<u8>; // the bytes of a device
 using Rng = std::mt19937_64;
 
 // ---- the cache device ---------------------------------------------------------------------------
@@ -292,7 +292,8 @@ public:
     // One instant for all devices.
     Cut cut(Rng &rng);
     // Called before each fence, with stores of this CPU pending; for a cut at every point of a
-    // procedure. It may call cut(), and nothing that stores. Null: none.
+    // procedure. It may call cut(), and nothing that stores; several threads may be in it at once.
+    // Null: none. Returns when nobody is in the former one any more.
     void set_fence_hook(std::function<void()> hook);
 
     // f() once, in front of the n-th spinlock (1: the next) that this thread takes from now on and

@@ -632,7 +632,9 @@ void cut_everywhere(bool draw)
         rig.media.set_power_model(true);
         rig.backing.set_write_cache(true);
         Rng rng(7);
+        std::mutex lock; // the new cache's workers are there already
         rig.world.set_fence_hook([&] {
+            const std::lock_guard<std::mutex> g(lock);
             Cut c = rig.world.cut(rng);
             if (!draw)
                 c.media[0] = rig.media.cut([](u64, unsigned) { return false; });
@@ -655,7 +657,7 @@ void cut_everywhere(bool draw)
     if (!draw) {
         EXPECT_EQ(phases, "-S FS F- FS -S") << "damaged, 3, 4, 5 (its superblock), 5 (its end)";
     }
-    for (unsigned n = 0; n < cuts.size(); n++)
+    for (unsigned n = 0; n < cuts.size(); n += life_step)
         expect_whole(cuts[n], model, n);
 }
 } // namespace

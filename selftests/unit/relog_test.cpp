@@ -82,7 +82,7 @@ TEST(Relog, AWriteOverTheBeginningOfLostDataWhileItIsLoggedAgainLeavesTheRestLos
 {
     u32 n = 1;
     while (n < 200 && !HasFailure() && write_at_lock(n))
-        n++;
+        n += life_step;
     EXPECT_GT(n, 5u) << "write-back took hardly a lock: the write came nowhere";
     EXPECT_LT(n, 200u);
 }

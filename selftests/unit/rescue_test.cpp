@@ -153,7 +153,9 @@ TEST(AcceptLoss, ACutBehindEachStepWithoutASuperblockLeavesTheDamagedCacheOrAWho
         pc_media *media = rig.media.open();
         u8 *superblock = pc_media_map(media, format::superblock_offset, 64);
         Rng rng(7);
+        std::mutex lock; // the new cache's workers are there already
         rig.world.set_fence_hook([&] {
+            const std::lock_guard<std::mutex> g(lock);
             u8 line[64];
             states.push_back({rig.world.cut(rng), pc_media_load(line, superblock, 64) == 0});
             states.back().cut.media[0] = rig.media.cut([](u64, unsigned) { return false; });
@@ -166,7 +168,7 @@ TEST(AcceptLoss, ACutBehindEachStepWithoutASuperblockLeavesTheDamagedCacheOrAWho
     }
     EXPECT_TRUE(states.back().readable);
     // Steps 3 and 4 are among the first; formatting as such is format_cache_test's.
-    for (usize n = 0; n < states.size() && !HasFailure(); n += n < 24 ? 1 : 16) {
+    for (usize n = 0; n < states.size() && !HasFailure(); n += n < 24 ? life_step : 16) {
         DamageRig rig;
         rig.media.load(states[n].cut.media[0]);
         rig.backing.load(states[n].cut.backings[0]);

@@ -197,8 +197,8 @@ TEST(Rules, DataIsFencedWhenItsWriteHasCompleted)
     bio.on_end([&](int) { left = rig.media.cut([](u64, unsigned) { return false; }); });
     EXPECT_EQ(rig.map(bio, {PC_WRITE, 0, page, 0, 0}), PC_TAKEN);
     EXPECT_EQ(bio.wait(), 0);
-    rig.world.set_fence_hook(nullptr);
     gate.go();
+    rig.world.set_fence_hook(nullptr);
     EXPECT_NE(std::search(left.begin(), left.end(), data.begin(), data.end()), left.end())
         << "stored, staged, and not fenced";
     rig.media.set_power_model(false);
