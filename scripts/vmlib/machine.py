@@ -160,10 +160,11 @@ class Streams:
 class Machine:
     """One configured guest; boot() may be called again and again over the same files."""
 
-    def __init__(self, kernel, memory, disks, folder, cpus, ram, icount, append, journal, virtio_pmem=0):
+    def __init__(self, kernel, memory, disks, folder, cpus, ram, icount, append, journal, virtio_pmem=0,
+                 possible_cpus=0):
         self.kernel, self.memory, self.disks, self.folder = kernel, memory, disks, folder
         self.cpus, self.ram, self.icount, self.append, self.journal = cpus, ram, icount, append, journal
-        self.virtio_pmem = virtio_pmem
+        self.virtio_pmem, self.possible_cpus = virtio_pmem, possible_cpus
 
     def command(self, initrd, shell=False, monitor=None):
         args, words = self.memory.arguments(self.ram)
@@ -178,7 +179,8 @@ class Machine:
             # interrupt from here on" and its look whether there is something already change places, and a
             # completion is never heard of (QEMU's c914d46d0a64, in 8.1, keeps the barriers). With icount
             # nothing helps; the tests that use it have their disks in the guest.
-            cmd += ["-accel", "tcg,thread=multi", "-smp", f"{self.cpus},maxcpus={max(self.cpus, 2)}"]
+            present = max(self.cpus, self.possible_cpus)
+            cmd += ["-accel", "tcg,thread=multi", "-smp", f"{present},maxcpus={max(present, 2)}"]
         for disk in self.disks:
             cmd += disk.arguments()
         if self.virtio_pmem:  # asynchronous: its stores need a flush by the host

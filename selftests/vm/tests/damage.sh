@@ -51,6 +51,8 @@ mark_log
 ok "a cache with a bad byte in its log is activated" open
 ok "STATUS ends with ro" read_only
 ok "the log says what to do" logged "pcache.*read-only: .*accept_loss"
+events() { dmsetup info -c --noheadings -o events pcache; }
+ok "who waits for an event is told" [ "$(events)" -ge 1 ]
 ok "what stands in front of the hole and behind it is read" left $DEV
 fails "a write fails" write_pattern new $DEV 0 4096
 ok "an fsync succeeds" dd if=/dev/null of=$DEV conv=notrunc,fsync status=none
@@ -70,7 +72,9 @@ fails "accept_loss fails when the backing device does" dmsetup message pcache 0 
 ok "it is read-only after that" read_only
 ok "and reads the same after that" left $DEV
 must swap "$good"
+told=$(events)
 ok "accept_loss succeeds" dmsetup message pcache 0 accept_loss
+ok "and is an event, too" [ "$(events)" -gt "$told" ]
 fails "STATUS has no ro any more" read_only
 ok "what was given up is logged" logged "pcache.*accept_loss: 7 keys"
 ok "all that could be read is there" left $DEV
