@@ -100,9 +100,10 @@ class Disk:
 
     serial: the name by which the test finds it (default disk0, disk1, ...). snapshot=1: the guest
     writes to a copy of FILE that lasts for the run, over all its boots. ro=1: read-only.
+    In place of FILE, twin=SERIAL: that disk once more, by a way on which every FLUSH fails.
     """
 
-    def __init__(self, spec, index, folder):
+    def __init__(self, spec, index, folder, others=()):
         first, *rest = spec.split(",")
         opts = dict(r.partition("=")[::2] for r in rest)
         unknown = set(opts) - {"serial", "iops", "block", "ro", "snapshot"}
@@ -111,6 +112,9 @@ class Disk:
         self.index, self.opts = index, opts
         self.serial = opts.get("serial", f"disk{index}")
         size = size_bytes(first)
+        self.twins = first.startswith("twin=")
+        if self.twins:
+            first = next((d.file for d in others if "twin=" + d.serial == first), first)
         if size is None:
             self.file = first
             if not os.path.exists(first):
@@ -127,7 +131,11 @@ class Disk:
         return self.opts.get(option, "0") not in ("0", "")
 
     def arguments(self):
-        drive = f"file={self.file},if=none,id=d{self.index},format=raw,cache=writeback"
+        file = f"file={self.file}"
+        if self.twins:
+            file = f"file.driver=blkdebug,file.image.driver=file,file.image.filename={self.file},file.image.locking=off," \
+                "file.inject-error.0.event=none,file.inject-error.0.iotype=flush,file.inject-error.0.errno=5"
+        drive = f"{file},if=none,id=d{self.index},format=raw,cache=writeback"
         device = f"virtio-blk-pci,drive=d{self.index},serial={self.serial}"
         if "iops" in self.opts:
             drive += f",throttling.iops-total={self.opts['iops']}"

@@ -4,6 +4,7 @@
 #
 # guest: --memory memmap:512M --disk 1G,serial=backing --cpus 2 --timeout 400
 # check: 6.12
+# long: 6.1
 . /test/lib.sh
 
 # The backing device can be stopped: the cache's I/O to it then waits.

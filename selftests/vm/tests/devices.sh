@@ -4,6 +4,7 @@
 #
 # guest: --memory memmap:1200M --disk 256M,serial=backing --disk 256M,serial=large,block=4096 --cpus 1 --timeout 150
 # check: 6.12
+# long: 6.1
 . /test/lib.sh
 
 # A backing device with 4 KiB sectors.

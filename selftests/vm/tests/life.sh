@@ -4,6 +4,7 @@
 #
 # guest: --memory memmap:512M --disk 256M,serial=backing --disk 256M,serial=other --cpus 1 --timeout 150
 # check: 6.12
+# long: 6.1
 . /test/lib.sh
 
 must open_cache
