@@ -120,6 +120,13 @@ remove() { # NAME
 	return $status
 }
 
+swap() { # NAME TABLE [OPTION...]: another table for a device that is in use; options of its suspend
+	sw_name=$1 sw_table=$2
+	shift 2
+	dmsetup load "$sw_name" --table "$sw_table" && dmsetup suspend "$@" --noudevsync "$sw_name" &&
+		dmsetup resume --noudevsync "$sw_name"
+}
+
 open_cache() { # [OPTION...]: the device under test
 	create pcache "$(table_line $CACHE "$BACKING" "$@")"
 }

@@ -37,7 +37,6 @@ all_but() { # SEED OFFSET BYTES PAGE: the pages around it read right, this one f
 DISK=$BACKING
 good="0 $(sectors "$DISK") linear $DISK 0"
 failing="0 $(sectors "$DISK") flakey $DISK 0 0 60 1 error_writes"
-swap() { dmsetup load backing --table "$1" && dmsetup suspend --nolockfs --noudevsync backing && dmsetup resume --noudevsync backing; }
 must dmsetup create backing --noudevsync --table "$good"
 must dmsetup mknodes
 BACKING=/dev/mapper/backing
@@ -47,10 +46,10 @@ must open_cache
 must write_pattern clean $DEV $MB 65536 conv=fsync
 must wait_until 30 drained
 mark_log
-must swap "$failing"
+must swap backing "$failing" --nolockfs
 must write_pattern dirty $DEV $((2 * MB)) 65536 conv=fsync
 must wait_until 30 logged "next try in 6400 ms" # longer than what follows takes
-must swap "$good"
+must swap backing "$good" --nolockfs
 must close_cache
 clean=$(page_of clean 3 65536) || give_up "clean data is not found on the cache device"
 dirty=$(page_of dirty 5 65536) || give_up "dirty data is not found on the cache device"

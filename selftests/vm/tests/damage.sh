@@ -13,7 +13,6 @@ sectors=$(sectors "$BACKING")
 good="0 $sectors linear $BACKING 0"
 bad="0 $sectors flakey $BACKING 0 0 60 1 error_writes"
 DISK=/dev/mapper/disk
-swap() { dmsetup load disk --table "$1" && dmsetup suspend --nolockfs --noudevsync disk && dmsetup resume --noudevsync disk; }
 open() { create pcache "$(table_line $CACHE $DISK)"; }
 read_only() {
 	dmsetup status pcache
@@ -25,6 +24,7 @@ spoil() { # BYTE_OF_THE_CACHE_DEVICE: one byte becomes 0
 		printf '\000' | dd of=/tmp/page bs=1 seek=$(($1 - page)) conv=notrunc status=none &&
 		dd if=/tmp/page of=$CACHE bs=4096 count=1 seek=$page oflag=direct,seek_bytes conv=notrunc status=none
 }
+events() { dmsetup info -c --noheadings -o events pcache; }
 left() { # DEVICE: what the eight writes left, the fourth excepted
 	for i in 0 1 2 4 5 6 7; do
 		reads_pattern "w$i" "$1" $((i * 8192)) 4096 || return 1
@@ -37,13 +37,14 @@ for i in 0 1 2 3 4 5 6 7; do
 done
 must create disk "$good"
 must open
-must swap "$bad"
+ok "a cache that is well raises no event" [ "$(events)" = 0 ]
+must swap disk "$bad" --nolockfs
 for i in 0 1 2 3 4 5 6 7; do
 	must write_pattern "w$i" $DEV $((i * 8192)) 4096 oflag=dsync
 done
 fails "a running cache has nothing to accept" dmsetup message pcache 0 accept_loss
 must close_cache
-must swap "$good"
+must swap disk "$good" --nolockfs
 before=$(digest $DISK)
 must spoil $((LOG + 3 * 64 + 8)) # the magic of the fourth record
 
@@ -51,7 +52,6 @@ mark_log
 ok "a cache with a bad byte in its log is activated" open
 ok "STATUS ends with ro" read_only
 ok "the log says what to do" logged "pcache.*read-only: .*accept_loss"
-events() { dmsetup info -c --noheadings -o events pcache; }
 ok "who waits for an event is told" [ "$(events)" -ge 1 ]
 ok "what stands in front of the hole and behind it is read" left $DEV
 fails "a write fails" write_pattern new $DEV 0 4096
@@ -67,11 +67,11 @@ must open
 ok "activated again it is as before" read_only
 ok "and reads the same" left $DEV
 
-must swap "$bad"
+must swap disk "$bad" --nolockfs
 fails "accept_loss fails when the backing device does" dmsetup message pcache 0 accept_loss
 ok "it is read-only after that" read_only
 ok "and reads the same after that" left $DEV
-must swap "$good"
+must swap disk "$good" --nolockfs
 told=$(events)
 ok "accept_loss succeeds" dmsetup message pcache 0 accept_loss
 ok "and is an event, too" [ "$(events)" -gt "$told" ]

@@ -68,7 +68,6 @@ good="0 $sectors linear $BACKING 0"
 bad="0 $sectors flakey $BACKING 0 0 60 1 error_writes"
 must create weak "$good"
 must create pcache "$(table_line $CACHE /dev/mapper/weak)"
-swap() { dmsetup load weak --table "$1" && dmsetup suspend --nolockfs --noudevsync weak && dmsetup resume --noudevsync weak; }
 hung=/proc/sys/kernel/hung_task_timeout_secs
 none_hung() { ! log_since | grep "blocked for more than"; }
 none_blocked() { ! grep "^State:.*disk sleep" /proc/[0-9]*/status; }
@@ -89,7 +88,7 @@ must dmsetup resume --noudevsync weak
 ok "write-back goes on when the backing device does" drains 20
 
 # One that fails its writes for a while.
-must swap "$bad"
+must swap weak "$bad" --nolockfs
 mark_log
 must write_pattern kept $DEV 0 $((1 << 20))
 ok "a failing write-back is reported" wait_until 20 logged "pcache.*(write-back|backing device)"
@@ -98,7 +97,7 @@ sleep 3
 quiet() { [ "$(log_since | grep -c pcache)" -le 10 ]; }
 ok "and not in a hot loop" quiet
 ok "the data is still served" reads_pattern kept $DEV 0 $((1 << 20))
-must swap "$good"
+must swap weak "$good" --nolockfs
 ok "write-back goes on when the device works again" drains 60
 ok "the backing device then holds the data" reads_pattern kept "$BACKING" 0 $((1 << 20))
 must close_cache

@@ -12,12 +12,6 @@ ALL=$(sectors "$BACKING")
 HALF=$((ALL / 2))
 LOW=/dev/mapper/low
 
-swap() { # NAME TABLE [OPTION...]: another table for a device that is in use
-	sw_name=$1 sw_table=$2
-	shift 2
-	dmsetup load "$sw_name" --table "$sw_table" && dmsetup suspend "$@" --noudevsync "$sw_name" &&
-		dmsetup resume --noudevsync "$sw_name"
-}
 low() { # SECTORS: the backing device has that size from now on
 	swap low "0 $1 linear $BACKING 0" --nolockfs --noflush
 }
