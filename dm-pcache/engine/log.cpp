@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 // engine/log.cpp - see log.hpp.
 #include "dm-pcache/engine/log.hpp"
+#include "dm-pcache/media/two_slot.hpp"
 #include "dm-pcache/mutants.hpp"
 
 namespace pcache::engine
@@ -165,6 +166,10 @@ Log::Step Log::write_pending(bool may_sleep) noexcept
         }
         const u32 keys =
             rt::min(rt::min(pending_count_, format::geometry.keys_per_kset), keys_that_fit());
+        if (!may_store(keys ? format::kset_bytes(keys) : format::record_header_bytes)) {
+            kill();
+            continue;
+        }
         if (keys) {
             write_kset(keys);
             continue;
@@ -194,6 +199,29 @@ void Log::kill() noexcept
     dead_.store_release(1);
     progress_.wake();
     commit_work_.kick();
+}
+
+// Only of the head's segment does it matter: nothing is stored behind the head, and a spare is read
+// before it is zeroed. The head that others see is in the leader's segment, or in the one before.
+void Log::page_lost(format::LogPosition at) noexcept
+{
+    if (at.segment == durable_head().segment)
+        suspect_.store_release(at.segment.value + 1);
+}
+
+// Whether the next record's pages can be stored to. Asked for all of them, since a bad header may
+// have led the reader beyond the head.
+bool Log::may_store(u32 bytes) const noexcept
+{
+    if (suspect_.load_acquire() != head_.segment.value + 1)
+        return true;
+    const u64 data = device_.data_offset(head_.segment);
+    for (u64 page = rt::round_down(head_.offset, format::page_bytes); page < head_.offset + bytes;
+         page += format::page_bytes) {
+        if (!media::page_readable(device_, data + page))
+            return false;
+    }
+    return true;
 }
 
 // 24 bytes are always kept free for the LAST record.

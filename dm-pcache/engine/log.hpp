@@ -65,6 +65,11 @@ public:
     // The cache has failed: from now on nothing is stored, and whoever waits for a commit gets EIO.
     void kill() noexcept;
     bool killed() const noexcept { return dead(); }
+    // The record that stands at `at`, or should, could not be read: a page that it lies in may have
+    // lost its mapping, and must not be stored to any more. The log then looks at each page of that
+    // segment before it stores there, and closes instead if it cannot be read. For whoever reads
+    // the log while the cache is active. Any thread, never sleeps.
+    void page_lost(format::LogPosition at) noexcept;
     // Stops both works; nothing may be staged afterwards. Sleeps.
     void stop() noexcept;
 
@@ -88,6 +93,7 @@ private:
     u32 keys_that_fit() const noexcept;
     void write_kset(u32 keys) noexcept;
     void next_segment() noexcept;
+    bool may_store(u32 bytes) const noexcept;
     void store_record(const void *record, u32 bytes) noexcept;
     format::RecordFlags flags_of_next() noexcept;
     void record_stored() noexcept;
@@ -126,6 +132,7 @@ private:
     rt::Atomic<u32> awaited_{0};     // somebody waits for a round
     rt::Atomic<u32> dead_{0};
     rt::Atomic<u32> epoch_bound_{0}; // the next record carries EPOCH
+    rt::Atomic<u32> suspect_{0};     // segment + 1 in which a record could not be read; 0: none
     PublishedPosition durable_head_;
     rt::Atomic<u64> newest_number_{0};
     rt::Atomic<u64> dirty_bytes_{0};
