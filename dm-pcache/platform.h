@@ -233,6 +233,10 @@ void pc_host_detach(struct pc_host *h,
                     struct pc_table *t) PC_NOEXCEPT; /* no-op for another table */
 void pc_host_destroy(struct pc_host *h) PC_NOEXCEPT; /* waits for events under way; may sleep */
 
+/* ---- hashes ---------------------------------------------------------------------------------- */
+/* SipHash-2-4; `key` has 16 bytes, `data` is 8-byte aligned. Any context. */
+u64 pc_siphash(const u8 *key, const void *data, usize bytes) PC_NOEXCEPT;
+
 /* ---- what the engine does for the shims ------------------------------------------------------ */
 /* crc32c, polynomial 0x82F63B78 reflected, not inverted: continues `crc`. Any context, no FPU. */
 u32 pc_crc32c(u32 crc, const void *p, usize bytes) PC_NOEXCEPT;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 // format/slot.hpp - the head of every two-slot record, and which of two copies is the newer.
 //
-// cache_info, segment_info, gen, key_tail, dirty_tail and the extended superblock exist twice. A
-// slot with a bad crc is ignored; an update goes to the slot that does not hold the newest copy.
-// Pure functions on byte buffers: no media access, no lock.
+// cache_info, segment_info, gen, key_tail, dirty_tail, the extended superblock and the disk record
+// exist twice. A slot with a bad crc is ignored; an update goes to the slot that does not hold the
+// newest copy. Pure functions on byte buffers: no media access, no lock.
 #pragma once
 #include "dm-pcache/format/crc32c.hpp"
 
@@ -21,8 +21,8 @@ static_assert(__builtin_offsetof(SlotHeader, seq) == 4);
 static_assert(__builtin_offsetof(SlotHeader, version) == 5);
 static_assert(__builtin_offsetof(SlotHeader, res) == 6);
 
-// The largest two-slot record: the extended superblock.
-inline constexpr u32 max_slot_bytes = 256;
+// The largest two-slot record: the disk record.
+inline constexpr u32 max_slot_bytes = 280;
 
 // The crc a record of `bytes` (at least a header) should have in its first field.
 inline u32 slot_crc(const void *record, u32 bytes) noexcept

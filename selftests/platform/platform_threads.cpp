@@ -16,6 +16,7 @@
 #include <thread>
 #include <utility>
 #include "selftests/platform/internal.hpp"
+#include "selftests/platform/siphash.hpp"
 #include "cxxrt/base.hpp"
 
 using namespace pcache::selftest;
@@ -394,6 +395,11 @@ u64 pc_now_ns() noexcept
     timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return static_cast<u64>(t.tv_sec) * 1000000000u + static_cast<u64>(t.tv_nsec);
+}
+
+u64 pc_siphash(const u8 *key, const void *data, usize bytes) noexcept
+{
+    return SipHash::of(key, data, bytes);
 }
 
 void pc_random(void *buffer, usize bytes) noexcept

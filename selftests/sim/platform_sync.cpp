@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <cstring>
 #include "pc_abi.h"
+#include "selftests/platform/siphash.hpp"
 #include "selftests/sim/world.hpp"
 
 using namespace pcache::sim;
@@ -358,6 +359,11 @@ u64 pc_now_ns() noexcept
 {
     sched::point();
     return sched::now();
+}
+
+u64 pc_siphash(const u8 *key, const void *data, usize bytes) noexcept
+{
+    return pcache::selftest::SipHash::of(key, data, bytes);
 }
 
 void pc_random(void *buffer, usize bytes) noexcept

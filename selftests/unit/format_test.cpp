@@ -6,10 +6,12 @@
 #include <random>
 #include <vector>
 #include "dm-pcache/format/cache_info.hpp"
+#include "dm-pcache/format/disk_record.hpp"
 #include "dm-pcache/format/extension.hpp"
 #include "dm-pcache/format/position.hpp"
 #include "dm-pcache/format/segment.hpp"
 #include "dm-pcache/format/superblock.hpp"
+#include "dm-pcache/platform.h"
 
 namespace
 {
@@ -113,6 +115,35 @@ TEST(FormatVectors, ZeroesAndExtension)
     EXPECT_EQ(vector_extension().header.crc, 0xBB2406F8u);
 }
 
+constexpr u8 vector_uuid[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+
+TEST(FormatVectors, SipHash)
+{
+    alignas(8) u8 b[disk_block_bytes];
+    for (u32 i = 0; i < sizeof(b); i++)
+        b[i] = static_cast<u8>(i);
+    EXPECT_EQ(pc_siphash(vector_uuid, b, 15), 0xA129CA6149BE45E5u);
+    EXPECT_EQ(pc_siphash(vector_uuid, b, sizeof(b)), 0xBF18B72DE2C1553Cu);
+    memset(b, 0, sizeof(b));
+    EXPECT_EQ(pc_siphash(vector_uuid, b, sizeof(b)), 0xAAB5AD1AA66DFCA2u);
+}
+
+DiskRecord disk_record(const DiskState &s)
+{
+    DiskRecord r;
+    encode_disk_record(s, r);
+    return r;
+}
+
+TEST(FormatVectors, DiskRecords)
+{
+    DiskState s;
+    EXPECT_EQ(sealed_crc(disk_record(s), 1), 0xDB1B961Du);
+    for (u32 i = 0; i < disk_blocks; i++)
+        s.set(i, 0xAAB5AD1AA66DFCA2);
+    EXPECT_EQ(sealed_crc(disk_record(s), 1), 0xA9675A23u);
+}
+
 TEST(Crc32c, InstructionAndTableAgreeAtEveryLengthAndAlignment)
 {
     std::mt19937_64 rng(1);
@@ -145,6 +176,12 @@ TEST(Layout, DeviceMap)
         EXPECT_EQ(max_record_bytes, 5144u);
         EXPECT_EQ((u64{512} << 20) / geometry.segment_bytes - 1, geometry.min_segments);
     }
+}
+
+TEST(Layout, DiskRecordMagicSpellsPcached1)
+{
+    const DiskRecord r = disk_record({});
+    EXPECT_EQ(memcmp(reinterpret_cast<const u8 *>(&r) + 8, "PCACHED1", 8), 0);
 }
 
 TEST(Layout, ExtensionMagicSpellsPcachex1)
@@ -475,6 +512,42 @@ TEST(ExtensionDecoder, RejectsEachBadField)
     r = good;
     r.magic ^= 1;
     EXPECT_FALSE(is_extension(&r));
+}
+
+TEST(DiskRecordDecoder, FieldsComeBack)
+{
+    DiskState s, again;
+    s.unsure = 1u << 4;
+    s.set(0, 7);
+    s.set(31, 0); // differs from everything, and is no impossible record
+    ASSERT_TRUE(decode_disk_record(disk_record(s), again));
+    EXPECT_EQ(again.known, 1u | 1u << 31);
+    EXPECT_EQ(again.unsure, 1u << 4);
+    EXPECT_EQ(again.hash[0], 7u);
+    again.forget();
+    EXPECT_TRUE(again.empty());
+    EXPECT_EQ(again.unsure, 1u << 4) << "what is unsure stays so";
+    EXPECT_EQ(again.hash[0], 0u);
+}
+
+TEST(DiskRecordDecoder, RejectsWhatIsNewerOrNoWriterMakes)
+{
+    DiskState s, out;
+    s.set(3, 9);
+    DiskRecord r = disk_record(s);
+    EXPECT_TRUE(is_disk_record(&r));
+    r.magic++;
+    EXPECT_FALSE(is_disk_record(&r));
+    r = disk_record(s);
+    r.header.version = 2;
+    EXPECT_FALSE(is_disk_record(&r));
+    r = disk_record(s);
+    r.unsure = 1u << 3;
+    EXPECT_FALSE(decode_disk_record(r, out)) << "known and unsure";
+    r = disk_record(s);
+    r.hash[5] = 1;
+    EXPECT_FALSE(decode_disk_record(r, out)) << "a hash of a block that is not known";
+    EXPECT_TRUE(out.empty());
 }
 
 } // namespace
