@@ -255,6 +255,8 @@ PCACHE_MUTANT(stop_flush_ignored, "10", "a clean stop although the backing devic
 PCACHE_MUTANT(suspend_halts_at_once, "41", "write-back halts when a flush suspend begins", "sim")
 PCACHE_MUTANT(suspend_waits_for_rescue, "41", "accept_loss goes on when a suspend begins",
               "AcceptLoss.EndsWhenASuspendBeginsAndTwoAtOnceAreSafe")
+PCACHE_MUTANT(home_not_closed, "-",
+              "a table is destroyed and the cache whose home it is stays open", "Tables.*")
 PCACHE_MUTANT(second_user_let_in, "32", "two devices on one cache",
               "Target.SecondTableOnTheSameCacheDeviceIsRefused")
 PCACHE_MUTANT(copies_let_in, "32", "a copy of an active cache is taken",

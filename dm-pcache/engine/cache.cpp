@@ -23,11 +23,19 @@ Cache::Cache() noexcept
 
 Cache::~Cache()
 {
+    close();
+    pc_host_destroy(host_);
+}
+
+void Cache::close() noexcept
+{
     if (state() == State::running || state() == State::read_only)
         quiesce();
+    state_.store_release(static_cast<u32>(State::inactive));
     drop_parts();
+    device_.close();
     pc_backing_close(backing_);
-    pc_host_destroy(host_);
+    backing_ = nullptr;
 }
 
 void Cache::drop_parts() noexcept

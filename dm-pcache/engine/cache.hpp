@@ -92,7 +92,7 @@ class Cache : rt::NonCopyable
 {
 public:
     Cache() noexcept;
-    ~Cache(); // closes the devices; a running cache was quiesced before
+    ~Cache(); // as close()
 
     // ---- life cycle; process context, may sleep, one at a time (device-mapper sees to it) ------
     // Before open() and start(), which refuse what contradicts the media.
@@ -101,6 +101,9 @@ public:
     // length: bytes of the backing device that the table serves.
     rt::Error open(pc_media *media, pc_backing *backing, pc_host *host, u64 length,
                    media::Refusal &why) noexcept;
+    // Quiesces what has not been, and closes both devices; the state is inactive for good. host()
+    // stays. No request is mapped any more.
+    void close() noexcept;
     // The table at hand serves so much; looked at by the next start() or resume(). Not while
     // running.
     void set_length(u64 bytes) noexcept { length_ = bytes; }

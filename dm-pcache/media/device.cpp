@@ -10,10 +10,21 @@ using format::geometry;
 
 Device::~Device()
 {
+    close();
+}
+
+void Device::close() noexcept
+{
     pc_free(bad_);
     pc_free(chain_);
     pc_free(table_);
     pc_media_close(media_);
+    bad_ = nullptr;
+    bad_count_ = 0;
+    chain_ = nullptr;
+    table_ = nullptr;
+    meta_ = linear_ = nullptr;
+    media_ = nullptr;
 }
 
 rt::Error Device::open(pc_media *media) noexcept

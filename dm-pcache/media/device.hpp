@@ -27,6 +27,8 @@ public:
     // (closes it in the destructor, and when it fails). May sleep. Error::no_space: too small.
     // Error::no_device: more than max_bad_pages are known to be bad.
     rt::Error open(pc_media *media) noexcept;
+    // Nothing below may be used afterwards, except bytes() and seg_count(). May sleep.
+    void close() noexcept;
 
     u64 bytes() const noexcept { return bytes_; }
     u32 seg_count() const noexcept { return seg_count_; } // that fit on the device

@@ -9,6 +9,7 @@ namespace pcache::target
 namespace
 {
 constinit LockClass registry_class{"pcache registry"};
+constinit LockClass life_class{"pcache life"};
 
 bool overlap(const pc_media_identity &a, const pc_media_identity &b) noexcept
 {
@@ -28,6 +29,8 @@ bool equal(const pc_media_identity &a, const pc_media_identity &b) noexcept
     return a.dax == b.dax && a.start == b.start && a.bytes == b.bytes;
 }
 } // namespace
+
+Instance::Instance() noexcept : life(life_class) {}
 
 Registry::Registry() noexcept : lock_(registry_class) {}
 

@@ -14,9 +14,15 @@
 namespace pcache::target
 {
 
-// A cache with what the registry knows of it. Counted by the tables that refer to it.
+// A cache with what the registry knows of it. Counted by the tables that refer to it. Its devices
+// belong to one of them, `home`: the one that opened it, then each that takes it over. When that
+// one is destroyed the cache is closed with it, and the instance is dead: it answers as a cache
+// that is not active, and the last table that refers to it frees it.
 struct Instance : rt::NonCopyable {
+    Instance() noexcept;
     Instance *next = nullptr;
+    Mutex life;                  // taking over, and the end of the home
+    pc_table *home = nullptr;    // guarded by life; null: dead
     const void *owner = nullptr; // the mapped device
     pc_media_identity media{};
     const void *backing = nullptr;

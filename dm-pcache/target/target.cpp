@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 // target/target.cpp - the life of a table line. See target.hpp and face.h.
 #include "dm-pcache/target/target.hpp"
+#include "dm-pcache/mutants.hpp"
 
 using namespace pcache;
 using namespace pcache::target;
@@ -17,6 +18,26 @@ void destroy(Instance *i) noexcept
     registry->leave(*i);
     i->~Instance();
     pc_free(i);
+}
+
+// One table less refers to it.
+void release(Instance *i) noexcept
+{
+    if (registry->drop(*i))
+        destroy(i);
+}
+
+// The table `t` goes. If the devices of the cache belong to it, they are closed now, whoever else
+// refers to the cache: device-mapper may destroy a table before the one that was loaded to take
+// the cache over is resumed.
+void leave_home(Instance &i, const pc_table *t) noexcept
+{
+    rt::Guard g(i.life);
+    if (i.home != t || mutant(Mutant::home_not_closed))
+        return;
+    i.home = nullptr;
+    registry->leave(i);
+    i.cache.close();
 }
 
 // What ctr has opened so far; closed again unless it was handed on.
@@ -66,6 +87,7 @@ int make_instance(pc_table *table, const TableLine &line, Opened &o, u64 length_
     }
     Instance *i = ::new (memory) Instance;
     i->owner = pc_table_owner(table);
+    i->home = table;
     i->backing = pc_backing_identity(o.backing);
     pc_media_identify(o.media, &i->media);
     media::Refusal why;
@@ -117,7 +139,7 @@ int pc_target_ctr(pc_table *t, unsigned argc, char **argv, u64 length_bytes, pc_
         case Registry::Answer::takeover:
             if (target->instance->cache.contradicts(target->line.options, sentence)) {
                 error = rt::to_errno(rt::Error::invalid);
-                (void)registry->drop(*target->instance); // never the last: the old table has one
+                release(target->instance);
                 break;
             }
             target->media = o.media;
@@ -150,8 +172,8 @@ void pc_target_dtr(pc_target *t) noexcept
     pc_media_close(t->media);
     pc_backing_close(t->backing);
     pc_host_detach(i->cache.host(), t->table);
-    if (registry->drop(*i))
-        destroy(i);
+    leave_home(*i, t->table);
+    release(i);
     t->~pc_target();
     pc_free(t);
 }
@@ -160,17 +182,23 @@ namespace
 {
 
 // The devices that the running cache works with belong to this table from now on; the old table,
-// which still exists, gives back those that this one opened.
-void take_over(pc_target *t) noexcept
+// which still exists, gives back those that this one opened. False: the old table is gone, and the
+// cache with it.
+bool take_over(pc_target *t) noexcept
 {
+    rt::Guard g(t->instance->life);
+    if (!t->instance->home)
+        return false;
     if (!t->media)
-        return;
+        return true;
+    t->instance->home = t->table;
     pc_media_exchange(t->media, t->instance->cache.media());
     pc_backing_exchange(t->backing, t->instance->cache.backing());
     pc_media_close(t->media);
     pc_backing_close(t->backing);
     t->media = nullptr;
     t->backing = nullptr;
+    return true;
 }
 
 bool claim_uuid(void *instance, const engine::Uuid &uuid, const char **sentence) noexcept
@@ -185,7 +213,12 @@ int pc_target_preresume(pc_target *t) noexcept
     Instance &i = *t->instance;
     media::Refusal why;
     rt::Error e = rt::Error::none;
-    take_over(t);
+    if (!take_over(t)) {
+        pc_log(i.cache.host(), PC_ERR,
+               "not activated: the cache that this table was to take over was removed after the "
+               "table had been loaded: load it again");
+        return rt::to_errno(rt::Error::no_device);
+    }
     pc_host_attach(i.cache.host(), t->table);
     i.cache.set_length(t->length);
     switch (i.cache.state()) {

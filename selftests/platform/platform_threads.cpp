@@ -224,6 +224,8 @@ namespace
 // World::at_lock; a plain number first, since every lock looks at it.
 thread_local u32 locks_to_go;
 thread_local std::function<void()> at_lock;
+thread_local u32 mutexes_to_go; // World::at_mutex
+thread_local std::function<void()> at_mutex;
 
 // Taking it twice, and giving back what is not held, are errors and not undefined.
 void init_checked(pthread_mutex_t *m)
@@ -256,6 +258,12 @@ void World::at_lock(u32 n, std::function<void()> f)
 {
     ::at_lock = std::move(f);
     locks_to_go = n;
+}
+
+void World::at_mutex(u32 n, std::function<void()> f)
+{
+    ::at_mutex = std::move(f);
+    mutexes_to_go = n;
 }
 
 } // namespace pcache::selftest
@@ -295,6 +303,8 @@ void pc_mutex_destroy(pc_mutex *l) noexcept
 void pc_mutex_lock(pc_mutex *l) noexcept
 {
     sched::assert_may_sleep("pc_mutex_lock");
+    if (mutexes_to_go && !--mutexes_to_go)
+        std::exchange(at_mutex, nullptr)();
     lock_checked(&l->m);
 }
 

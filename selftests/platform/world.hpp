@@ -299,6 +299,8 @@ public:
     // f() once, in front of the n-th spinlock (1: the next) that this thread takes from now on and
     // while it holds none: what another thread may do there, done there. 0: not any more.
     static void at_lock(u32 n, std::function<void()> f);
+    // The same for mutexes, whatever the thread holds: f() takes none of what that is.
+    static void at_mutex(u32 n, std::function<void()> f);
 
     std::vector<LogLine> log() const;
     bool said(std::string_view part) const; // some log line contains it
