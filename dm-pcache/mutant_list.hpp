@@ -28,6 +28,12 @@ PCACHE_MUTANT(bad_slot_left, "1", "a bad slot is not rewritten from the good one
 PCACHE_MUTANT(bad_page_stored_to, "15",
               "a page that cannot be read is stored to through the mapping",
               "TwoSlotTest.APoisonedPageIsRewrittenByABlockWriteAndKeepsTheRest")
+PCACHE_MUTANT(page_mates_forgotten, "15",
+              "a block write of one record's page leaves the records beside it out",
+              "InfoPages.AfterARepairedPageEveryRecordStandsInBothPages")
+PCACHE_MUTANT(live_slot_counts_on, "1, 44",
+              "the live slot counts on until the dead one seems newer",
+              "InfoPages.ADeadSlotNeverWinsHoweverManyUpdatesTheOtherOneGets")
 PCACHE_MUTANT(clean_stop_kept, "1", "activation leaves CLEAN_STOP set",
               "LiveMetadata.ACleanStopIsReadBackAndClearedByTheNextActivationInBothSlots")
 PCACHE_MUTANT(setting_not_announced, "44",

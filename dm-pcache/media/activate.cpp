@@ -95,7 +95,7 @@ Error Activation::tolerate(Error e, const char *record) noexcept
 }
 
 // Step 3, the records in front of the segments.
-Error Activation::settle_records(const Inspection &in) noexcept
+Error Activation::settle_records(const Inspection &in, Metadata &m) noexcept
 {
     if (in.rebuild_superblock) {
         const Error e = store_superblock(in.seg_num);
@@ -106,32 +106,25 @@ Error Activation::settle_records(const Inspection &in) noexcept
         if (e != Error::io)
             RT_TRY(e);
     }
-    TwoSlot slots;
-    format::CacheInfoRecord info;
-    if (slots.load(device_, cache_info_place, &info))
-        RT_TRY(tolerate(slots.complete(device_, &info), "cache_info"));
-    format::ExtensionRecord extension;
-    if (slots.load(device_, extension_place, &extension, format::is_extension))
-        RT_TRY(tolerate(slots.complete(device_, &extension), "the extended superblock"));
-    return Error::none;
+    rt::Guard g(m.extension_mutex_);
+    m.info_.load(device_);
+    RT_TRY(tolerate(m.info_.complete(device_, Info::cache_info), "cache_info"));
+    return tolerate(m.info_.complete(device_, Info::extension), "the extended superblock");
 }
 
 void Activation::load_metadata(const Inspection &in, Metadata &m) noexcept
 {
-    format::CacheInfoRecord info;
     format::PositionRecord position;
-    format::ExtensionRecord extension;
     m.cache_info_ = in.cache_info;
-    m.cache_info_crc_ = m.cache_info_slots_.load(device_, cache_info_place, &info)
-                            ? info.header.crc
-                            : 0; // it was good a moment ago; 0 names none
     m.key_tail_slots_.load(device_, key_tail_place, &position);
     m.dirty_tail_slots_.load(device_, dirty_tail_place, &position);
     m.key_tail_ = in.key_tail;
     m.dirty_tail_ = in.dirty_tail;
 
     rt::Guard g(m.extension_mutex_);
-    m.extension_slots_.load(device_, extension_place, &extension, format::is_extension);
+    m.cache_info_crc_ = m.info_.good(Info::cache_info)
+                            ? format::slot_header(m.info_.newest(Info::cache_info)).crc
+                            : 0; // it was good a moment ago; 0 names none
     m.extension_ = in.extension;
     m.extension_.seg_num = in.seg_num;
     if (!in.has_extension)
@@ -234,7 +227,7 @@ Error Activation::settle(Inspection &in, u32 cache_info_flags, Metadata &m) noex
 {
     if (!mutant(Mutant::tails_before_generations))
         RT_TRY(settle_segments(in)); // 3
-    RT_TRY(settle_records(in));
+    RT_TRY(settle_records(in, m));
     load_metadata(in, m);
     RT_TRY(settle_tails(in, m));
     if (mutant(Mutant::tails_before_generations))

@@ -46,10 +46,10 @@ Extension new_extension(const Identity &id, u32 seg_num, u64 backing_bytes) noex
 Error store_extension(Device &device, const Extension &e) noexcept
 {
     format::ExtensionRecord r;
-    TwoSlot slots;
-    slots.load(device, extension_place, &r, format::is_extension);
+    InfoPages pages;
+    pages.load(device);
     format::encode_extension(e, r);
-    return slots.store(device, &r);
+    return pages.store(device, Info::extension, &r);
 }
 
 Error clear_superblock(Device &device) noexcept
@@ -130,14 +130,13 @@ Error Activation::format_tails() noexcept
 
 Error Activation::format_cache_info(u32 cache_info_flags, u32 &crc) noexcept
 {
-    format::CacheInfoRecord r;
-    TwoSlot slots;
-    slots.load(device_, cache_info_place, &r);
-    r = format::encode_cache_info(
+    InfoPages pages;
+    pages.load(device_);
+    format::CacheInfoRecord r = format::encode_cache_info(
         {{0}, device_.seg_count(), cache_info_flags | format::cache_info_bits::init_done});
-    slots.seal(&r);
+    pages.seal(Info::cache_info, &r);
     crc = r.header.crc;
-    return slots.store_sealed(device_, &r);
+    return pages.store_sealed(device_, Info::cache_info, &r);
 }
 
 Error Activation::give_up(const BackingFacts &backing, const Inspection &in, Refusal &why) noexcept

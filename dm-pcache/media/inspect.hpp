@@ -157,7 +157,7 @@ private:
     rt::Error settle_segments(Inspection &in) noexcept;
     rt::Error settle_generation(const Inspection &in, format::SegmentId s) noexcept;
     rt::Error tolerate(rt::Error e, const char *record) noexcept;
-    rt::Error settle_records(const Inspection &in) noexcept;
+    rt::Error settle_records(const Inspection &in, Metadata &m) noexcept;
     void load_metadata(const Inspection &in, Metadata &m) noexcept;
     rt::Error settle_tails(Inspection &in, Metadata &m) noexcept;
     rt::Error zero_heads_page(const Inspection &in) noexcept;

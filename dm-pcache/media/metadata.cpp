@@ -98,7 +98,7 @@ void Metadata::change_cache_info(u32 flags, bool announce) noexcept
     format::CacheInfo changed = cache_info_;
     changed.flags = flags;
     format::CacheInfoRecord r = format::encode_cache_info(changed);
-    cache_info_slots_.seal(&r);
+    info_.seal(Info::cache_info, &r);
     if (announce && !mutant(Mutant::setting_not_announced)) {
         extension_.cache_info_crc = cache_info_crc_;
         extension_.coming_info_crc = r.header.crc;
@@ -106,7 +106,7 @@ void Metadata::change_cache_info(u32 flags, bool announce) noexcept
     }
     if (failed())
         return;
-    if (!ok(cache_info_slots_.store_sealed(device_, &r))) {
+    if (!ok(info_.store_sealed(device_, Info::cache_info, &r))) {
         pc_log(nullptr, PC_WARN,
                "a page of cache_info can be neither read nor rewritten: the setting is not kept");
         return;
@@ -138,9 +138,8 @@ void Metadata::store_extension() noexcept
         return;
     format::ExtensionRecord r;
     format::encode_extension(extension_, r);
-    extension_slots_.allow_single_slot();
-    note(extension_slots_.store(device_, &r));
-    if (!failed() && !extension_slots_.whole() && !extension_halved_) {
+    note(info_.store(device_, Info::extension, &r));
+    if (!failed() && !info_.whole(Info::extension) && !extension_halved_) {
         extension_halved_ = true;
         pc_log(nullptr, PC_WARN,
                "one page of the extended superblock can be neither read nor rewritten: the other "

@@ -20,6 +20,7 @@
 #include "dm-pcache/format/position.hpp"
 #include "dm-pcache/format/segment.hpp"
 #include "dm-pcache/media/device.hpp"
+#include "dm-pcache/media/info_pages.hpp"
 #include "dm-pcache/media/persist.hpp"
 #include "dm-pcache/media/two_slot.hpp"
 #include "dm-pcache/sync.hpp"
@@ -78,7 +79,7 @@ private:
     void note(rt::Error e) noexcept;
 
     Device &device_;
-    TwoSlot key_tail_slots_, dirty_tail_slots_, cache_info_slots_;
+    TwoSlot key_tail_slots_, dirty_tail_slots_;
     format::LogPosition key_tail_{}, dirty_tail_{};
     format::CacheInfo cache_info_{};
     u32 cache_info_crc_ = 0; // of the newest slot; under extension_mutex_
@@ -86,7 +87,7 @@ private:
     bool extension_halved_ = false; // one slot cannot be stored; under extension_mutex_
 
     mutable Mutex extension_mutex_; // guards the next two, and what is stored from them
-    TwoSlot extension_slots_;
+    InfoPages info_;                // cache_info, the extended superblock
     format::Extension extension_{};
 
     rt::Atomic<u32> failed_{0};

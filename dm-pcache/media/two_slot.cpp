@@ -11,17 +11,22 @@ namespace
 
 constexpr u32 line_bytes = 64;
 
-// A page with [from, from + bytes) replaced by `with` (null: zeros). What else cannot be read
-// becomes zeros.
+} // namespace
+
+void load_what_can_be(const Device &device, u64 page, u8 *to) noexcept
+{
+    for (u32 at = 0; at < format::page_bytes; at += line_bytes) {
+        if (!ok(device.load(to + at, page + at, line_bytes)))
+            __builtin_memset(to + at, 0, line_bytes);
+    }
+}
+
 rt::Error rewrite_around(Device &device, u64 page, u32 from, u32 bytes, const void *with) noexcept
 {
     u8 *copy = static_cast<u8 *>(pc_alloc(format::page_bytes, PC_MAY_SLEEP));
     if (!copy)
         return rt::Error::no_memory;
-    for (u32 at = 0; at < format::page_bytes; at += line_bytes) {
-        if (!ok(device.load(copy + at, page + at, line_bytes)))
-            __builtin_memset(copy + at, 0, line_bytes);
-    }
+    load_what_can_be(device, page, copy);
     if (with)
         __builtin_memcpy(copy + from, with, bytes);
     else
@@ -32,15 +37,6 @@ rt::Error rewrite_around(Device &device, u64 page, u32 from, u32 bytes, const vo
         device.repaired(page);
     return e;
 }
-
-// For the mutants alone.
-void store_unfenced(Device &device, u64 offset, const void *from, u32 bytes) noexcept
-{
-    const Pin pin;
-    persist::store(pin, device.address(offset), from, bytes);
-}
-
-} // namespace
 
 // Linux unmaps a whole page when poison in it is consumed, so a store anywhere in it would fault.
 bool page_readable(const Device &device, u64 page) noexcept
@@ -94,6 +90,8 @@ bool TwoSlot::load(const Device &device, const SlotPlace &place, void *newest,
             ok(device.load(slot[i], slot_offset(i), place.bytes)) &&
             (format::slot_intact(slot[i], place.bytes) || mutant(Mutant::slot_crc_not_checked)) &&
             (!accept || accept(slot[i]));
+        held_[i] = format::slot_header(slot[i]);
+        dead_[i] = false;
     }
     newest_ = format::newest_slot(good_[0], format::slot_header(slot[0]).seq, good_[1],
                                   format::slot_header(slot[1]).seq);
@@ -111,53 +109,32 @@ bool TwoSlot::load(const Device &device, const SlotPlace &place, void *newest,
 
 void TwoSlot::seal(void *record) const noexcept
 {
-    format::seal_slot(record, place_.bytes, static_cast<u8>(seq_ + 1));
-}
-
-rt::Error TwoSlot::store_sealed(Device &device, const void *record) noexcept
-{
-    u32 first = newest_ == 0 && !mutant(Mutant::one_slot_only) ? 1 : 0;
-    if (mutant(Mutant::newest_slot_first))
-        first = 1 - first;
-    if (mutant(Mutant::slots_in_one_fence))
-        store_unfenced(device, slot_offset(1 - first), record, place_.bytes);
-    const rt::Error one = store_durably(device, slot_offset(first), record, place_.bytes);
-    if (!ok(one) && !single_allowed_)
-        return one;
-    if (mutant(Mutant::one_slot_only))
-        return one;
-    const rt::Error other = store_durably(device, slot_offset(1 - first), record, place_.bytes);
-    if (!ok(one) && !ok(other))
-        return one;
-    adopt(record);
-    good_[first] = ok(one);
-    good_[1 - first] = ok(other);
-    newest_ = good_[0] ? 0 : 1;
-    whole_ = ok(one) && ok(other);
-    return rt::Error::none;
+    const bool alone = (dead_[0] || dead_[1]) && !mutant(Mutant::live_slot_counts_on);
+    format::seal_slot(record, place_.bytes, alone ? pinned_ : static_cast<u8>(seq_ + 1));
 }
 
 void TwoSlot::adopt(const void *record) noexcept
 {
-    seq_ = format::slot_header(record).seq;
-    newest_ = 0; // the rule for two equal copies
-    good_[0] = good_[1] = whole_ = true;
+    adopt(0, record);
+    adopt(1, record);
 }
 
-rt::Error TwoSlot::store(Device &device, void *record) noexcept
+void TwoSlot::adopt(u32 slot, const void *record) noexcept
 {
-    seal(record);
-    return store_sealed(device, record);
+    held_[slot] = format::slot_header(record);
+    good_[slot] = true;
+    whole_ = good_[0] && good_[1] && !__builtin_memcmp(&held_[0], &held_[1], sizeof(held_[0]));
+    newest_ = whole_ ? 0 : static_cast<int>(slot); // the rule for two equal copies
+    seq_ = held_[slot].seq;
 }
 
-rt::Error TwoSlot::complete(Device &device, const void *newest) noexcept
+void TwoSlot::lose(u32 slot) noexcept
 {
-    if (whole_ || !good() || mutant(Mutant::bad_slot_left))
-        return rt::Error::none;
-    RT_TRY(store_durably(device, slot_offset(static_cast<u32>(1 - newest_)), newest, place_.bytes));
-    newest_ = 0;
-    good_[0] = good_[1] = whole_ = true;
-    return rt::Error::none;
+    if (!dead_[0] && !dead_[1])
+        pinned_ = static_cast<u8>(seq_ + 2);
+    dead_[slot] = true;
+    good_[slot] = whole_ = false;
+    newest_ = good_[1 - slot] ? static_cast<int>(1 - slot) : -1;
 }
 
 void TwoSlot::flush(const Pin &pin, const Device &device) const noexcept

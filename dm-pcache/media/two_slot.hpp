@@ -9,9 +9,12 @@
 //    of either changes nothing;
 //  - a page in which a read fails is never stored to through the mapping: it is rewritten by a
 //    block write, which clears the poison.
-// Where that block write fails, too, the other slot serves. An update then fails, and changes
-// nothing, if the slot to be updated first is such a one; unless the record allows to be updated in
-// place (allow_single_slot), at the price that a cut in the middle of an update loses it.
+// Where that block write fails, too, the slot is dead: it is left alone from then on, and the other
+// one serves. An update then fails, and changes nothing, if the dead slot is to be updated first;
+// unless the record allows to be updated in place (allow_single_slot), at the price that a cut in
+// the middle of an update loses it. The live slot then stays at one sequence number, ahead of
+// whatever the dead one may hold: it holds the last one, or the one that could not be written.
+// Records that share a page with others are updated through InfoPages (info_pages.hpp).
 // Not thread safe: the record's writer serialises.
 #pragma once
 #include "dm-pcache/format/cache_info.hpp"
@@ -25,6 +28,13 @@
 
 namespace pcache::media
 {
+
+// What can be read of a page; zeros for the rest.
+void load_what_can_be(const Device &device, u64 page, u8 *to) noexcept;
+
+// A page by a block write: what can still be read of it, with [from, from + bytes) replaced by
+// `with` (null: zeros), and zeros for the rest. Durable on return. May sleep.
+rt::Error rewrite_around(Device &device, u64 page, u32 from, u32 bytes, const void *with) noexcept;
 
 // Whether all of a page can be read, so that it may be stored to through the mapping.
 bool page_readable(const Device &device, u64 page) noexcept;
@@ -74,6 +84,7 @@ public:
               Accept accept = nullptr) noexcept;
 
     bool good() const noexcept { return newest_ >= 0; }
+    const SlotPlace &place() const noexcept { return place_; }
     bool good(u32 slot) const noexcept { return good_[slot]; }
     // Both slots are good and hold the same bytes.
     bool whole() const noexcept { return whole_; }
@@ -84,35 +95,124 @@ public:
     // Gives the record the next sequence number and its crc. Stores nothing.
     void seal(void *record) const noexcept;
     // A record that seal() has made: first into the slot that does not hold the newest copy, then
-    // into the other one, each durable before the next. Error::io: nothing was stored. When only
-    // one slot could be stored, good() says which. May sleep.
-    rt::Error store_sealed(Device &device, const void *record) noexcept;
-    // Both steps.
-    rt::Error store(Device &device, void *record) noexcept;
+    // into the other one, each durable before the next. Error::io: the first one could not be
+    // stored, and the record is what it was. When only that one could be stored, good() says which.
+    // May sleep.
+    rt::Error store_sealed(Device &device, const void *record) noexcept
+    {
+        return store_sealed(MappedSlots{device, *this}, record);
+    }
+    // Seals and stores; the record is sealed again if one slot has to serve alone.
+    rt::Error store(Device &device, void *record) noexcept
+    {
+        return store(MappedSlots{device, *this}, record);
+    }
     // Makes both slots copies of the newest, which load() gave: ends an update that a cut left in
     // one slot, and rewrites a bad slot. Nothing to do if whole(). Error::io: the bad slot cannot
     // be rewritten. May sleep.
-    rt::Error complete(Device &device, const void *newest) noexcept;
+    rt::Error complete(Device &device, const void *newest) noexcept
+    {
+        return complete(MappedSlots{device, *this}, newest);
+    }
+    // The same for a caller that stores the slots itself: `slots(slot, record)` makes one durable.
+    template <class Slots>
+    rt::Error store_sealed(const Slots &slots, const void *record) noexcept;
+    template <class Slots>
+    rt::Error store(const Slots &slots, void *record) noexcept;
+    template <class Slots>
+    rt::Error complete(const Slots &slots, const void *newest) noexcept;
 
-    // Somebody else has put this sealed record durably into both slots.
+    // Somebody else has put this sealed record durably into both slots, or into one.
     void adopt(const void *record) noexcept;
+    void adopt(u32 slot, const void *record) noexcept;
+    // A slot that can be neither stored to nor rewritten.
+    void lose(u32 slot) noexcept;
+    bool dead(u32 slot) const noexcept { return dead_[slot]; }
 
     // Writes what was relied on back from the CPU caches; durable after the fence. Never sleeps.
     void flush(const Pin &pin, const Device &device) const noexcept;
 
-private:
     u64 slot_offset(u32 slot) const noexcept
     {
         return place_.offset +
                u64{slot} * (mutant(Mutant::wrong_stride) ? place_.bytes : place_.stride);
     }
 
+private:
+    // Slots that share their page with nothing that must outlive it.
+    struct MappedSlots {
+        Device &device;
+        const TwoSlot &record;
+        rt::Error operator()(u32 slot, const void *from) const noexcept
+        {
+            return store_durably(device, record.slot_offset(slot), from, record.place_.bytes);
+        }
+    };
+    u32 first_to_store() const noexcept
+    {
+        const u32 first = newest_ == 0 && !mutant(Mutant::one_slot_only) ? 1 : 0;
+        return mutant(Mutant::newest_slot_first) ? 1 - first : first;
+    }
+    template <class Slots>
+    rt::Error put(const Slots &slots, u32 slot, const void *record) noexcept;
+
     SlotPlace place_{};
     int newest_ = -1;
-    u8 seq_ = 0;
+    u8 seq_ = 0;    // of the newest copy
+    u8 pinned_ = 0; // of all updates once a slot is dead
     bool good_[2] = {false, false};
+    bool dead_[2] = {false, false};
+    format::SlotHeader held_[2] = {}; // of what a good slot holds
     bool whole_ = false;
     bool single_allowed_ = false;
 };
+
+// One slot; dead if that fails.
+template <class Slots>
+rt::Error TwoSlot::put(const Slots &slots, u32 slot, const void *record) noexcept
+{
+    const rt::Error e = dead_[slot] ? rt::Error::io : slots(slot, record);
+    if (e == rt::Error::io)
+        lose(slot);
+    return e;
+}
+
+template <class Slots>
+rt::Error TwoSlot::store_sealed(const Slots &slots, const void *record) noexcept
+{
+    const u32 first = first_to_store();
+    if (mutant(Mutant::slots_in_one_fence))
+        (void)slots(1 - first, record);
+    RT_TRY(put(slots, first, record));
+    adopt(first, record);
+    if (!mutant(Mutant::one_slot_only) && ok(put(slots, 1 - first, record)))
+        adopt(1 - first, record);
+    return rt::Error::none;
+}
+
+template <class Slots>
+rt::Error TwoSlot::store(const Slots &slots, void *record) noexcept
+{
+    seal(record);
+    const u32 first = first_to_store();
+    const rt::Error e = store_sealed(slots, record);
+    if (ok(e) || !single_allowed_)
+        return e;
+    seal(record);
+    RT_TRY(put(slots, 1 - first, record));
+    adopt(1 - first, record);
+    return rt::Error::none;
+}
+
+template <class Slots>
+rt::Error TwoSlot::complete(const Slots &slots, const void *newest) noexcept
+{
+    if (whole_ || !good() || mutant(Mutant::bad_slot_left))
+        return rt::Error::none;
+    const u32 other = static_cast<u32>(1 - newest_);
+    RT_TRY(put(slots, other, newest));
+    adopt(other, newest);
+    return rt::Error::none;
+}
 
 } // namespace pcache::media
