@@ -131,6 +131,8 @@ PCACHE_MUTANT(fence_on_another_cpu, "45", "between data and fence the CPU may ch
 PCACHE_MUTANT(map_sleeps, "42", "map() may sleep for memory", "sim")
 PCACHE_MUTANT(waiters_overtaken, "17", "a write does not queue behind those that wait",
               "Space.PacedWrites*")
+PCACHE_MUTANT(all_queue_up, "17", "a write queues behind those that wait though nothing is short",
+              "Space.AWriteGoesItsOwnWay*")
 PCACHE_MUTANT(waiters_reversed, "17", "the last one that waits is served first",
               "Cache.WritesWaitInOrder*")
 PCACHE_MUTANT(memory_under_lock, "19, 20", "a shard is locked while the index waits for memory",

@@ -216,6 +216,7 @@ private:
 
     // writes.cpp
     pc_verdict map_write(pc_bio *bio, void *memory, const pc_io &io) noexcept;
+    bool may_go_ahead() const noexcept;
     bool write_now(Request &r) noexcept;
     bool admit(Request &r) noexcept;
     bool reserve(Request &r) noexcept;
@@ -226,6 +227,7 @@ private:
     void give_up(Request &r) noexcept;
     void wait_in_order(Request &r) noexcept;
     void admit_worker() noexcept;
+    void front_lacks() noexcept;
     void call_for_help(const Request &front, bool staged) noexcept;
     bool anybody_waiting() const noexcept { return waiting_count_.load_acquire() != 0; }
 
@@ -274,8 +276,10 @@ private:
     SpinLock waiting_lock_;
     rt::Queue<Request> waiting_;
     rt::Atomic<u32> waiting_count_{0};
-    rt::Atomic<u32> push_back_{0};  // a noflush suspend is under way
-    rt::Atomic<u32> suspending_{0}; // from begin_suspend() to undo_suspend() or the resume
+    rt::Atomic<u32> front_short_{0}; // the front was tried and lacks something
+    rt::Atomic<u32> ordered_{0};     // so many of them, from the front on, nobody overtakes
+    rt::Atomic<u32> push_back_{0};   // a noflush suspend is under way
+    rt::Atomic<u32> suspending_{0};  // from begin_suspend() to undo_suspend() or the resume
     Event waiting_changed_;
 
     Work admit_work_, reclaim_work_;

@@ -2,9 +2,14 @@
 // engine/writes.cpp - the way of a write. See cache.hpp.
 //
 // Waiting writes: one queue, served in order by the admit worker, which alone takes from its front.
-// While anybody waits, every new write queues behind. Whoever frees what they may wait for (credit,
-// space, tickets, room in the log, index nodes) kicks the worker; a write that starts to wait kicks
-// it, too, since what it lacked may have come meanwhile. Nothing is polled.
+// Whoever frees what they may wait for (credit, space, tickets, room in the log, index nodes) kicks
+// the worker; a write that starts to wait kicks it, too, since what it lacked may have come
+// meanwhile. Nothing is polled.
+//
+// A write that waits because something is short is overtaken by nobody (ordered_). One that waits
+// only for the worker's turn does not hold up others: where there is plenty, a new write goes its
+// own way (may_go_ahead()). Were it to queue, one moment without tickets would send all writes
+// through one worker from then on, each behind the one that its owner had waited for.
 //
 // A write of many keys (with data_crc up to 256) need not hold them all at once: what it could
 // reserve is copied and staged, so that its tickets come back by a commit. So tickets are held only
@@ -31,7 +36,7 @@ pc_verdict Cache::map_write(pc_bio *bio, void *memory, const pc_io &io) noexcept
     r.fua = io.fua;
     r.reservation.next_sector = io.offset / format::sector_bytes;
     r.reservation.sectors_left = io.length / format::sector_bytes;
-    if ((!anybody_waiting() || mutant(Mutant::waiters_overtaken)) && admit(r)) {
+    if ((!anybody_waiting() || may_go_ahead()) && admit(r)) {
         const bool whole = reserve(r);
         const pc_how how = mutant(Mutant::map_sleeps) ? PC_MAY_SLEEP : PC_NOWAIT;
         if (copy_and_stage(r, how) && whole) {
@@ -46,6 +51,18 @@ pc_verdict Cache::map_write(pc_bio *bio, void *memory, const pc_io &io) noexcept
     }
     wait_in_order(r);
     return PC_TAKEN;
+}
+
+// Somebody waits. May a new write be served all the same? Racy: by the time it is known that
+// something is short, each CPU may have let one more go ahead.
+bool Cache::may_go_ahead() const noexcept
+{
+    const Parts &p = *parts_;
+    if (mutant(Mutant::waiters_overtaken))
+        return true;
+    return !mutant(Mutant::all_queue_up) && !ordered_.read() && !p.pacing.on() &&
+           p.tickets.log_has_room() && p.tickets.free_count() >= ticket_batch &&
+           p.segments.usable() > p.heads.count();
 }
 
 // Credit for the whole request, before anything else is taken. False: it waits for it.
@@ -171,6 +188,8 @@ void Cache::wait_in_order(Request &r) noexcept
         else
             waiting_.push_back(r);
         waiting_count_.set(waiting_count_.read() + 1);
+        if (front_short_.read() || parts_->pacing.on())
+            ordered_.set(waiting_count_.read());
     }
     admit_work_.kick();
 }
@@ -179,8 +198,10 @@ void Cache::wait_in_order(Request &r) noexcept
 // kicks.
 bool Cache::write_now(Request &r) noexcept
 {
-    if (!admit(r))
+    if (!admit(r)) {
+        front_lacks();
         return false; // pacing is on: the reclaim worker is at work, and landed() kicks
+    }
     const bool whole = reserve(r);
     const bool staged = copy_and_stage(r, PC_MAY_SLEEP);
     if (staged && whole)
@@ -189,10 +210,19 @@ bool Cache::write_now(Request &r) noexcept
     return false;
 }
 
+// The front was tried in vain: it and all behind it are served in order.
+void Cache::front_lacks() noexcept
+{
+    rt::Guard g(waiting_lock_);
+    front_short_.set(1);
+    ordered_.set(waiting_count_.read());
+}
+
 // The front of the queue lacks tickets, space or (not `staged`) index nodes. Tickets come back by a
 // commit; space and nodes by commit, write-back and GC.
 void Cache::call_for_help(const Request &r, bool staged) noexcept
 {
+    front_lacks();
     starved_.set(!staged);
     short_of_space_.set(!staged || r.reservation.no_segment || !parts_->tickets.log_has_room());
     parts_->log.kick();
@@ -221,6 +251,9 @@ void Cache::admit_worker() noexcept
             rt::Guard g(waiting_lock_);
             (void)waiting_.pop_front();
             waiting_count_.set(waiting_count_.read() - 1);
+            front_short_.set(0); // the next one has not been tried
+            if (ordered_.read())
+                ordered_.set(ordered_.read() - 1);
         }
         if (error) {
             give_up(*r);

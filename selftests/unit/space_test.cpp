@@ -7,6 +7,7 @@
 #include "rig.hpp"
 #include <algorithm>
 #include <atomic>
+#include <condition_variable>
 #include <mutex>
 #include <sstream>
 #include <thread>
@@ -209,6 +210,95 @@ struct Flood {
 constexpr u64 too_much = 2 * u64{segments} * pcache::format::data_bytes / piece;
 } // namespace
 
+namespace
+{
+// Who passes waits until it is open.
+class Gate
+{
+    std::mutex lock_;
+    std::condition_variable changed_;
+    bool open_ = false, reached_ = false;
+
+public:
+    void pass()
+    {
+        std::unique_lock<std::mutex> g(lock_);
+        reached_ = true;
+        changed_.notify_all();
+        changed_.wait(g, [this] { return open_; });
+    }
+    bool reached()
+    {
+        std::unique_lock<std::mutex> g(lock_);
+        return changed_.wait_for(g, 60s, [this] { return reached_; });
+    }
+    void open()
+    {
+        const std::lock_guard<std::mutex> g(lock_);
+        open_ = true;
+        changed_.notify_all();
+    }
+};
+} // namespace
+
+// The first two writes find no memory in map() and queue; the admit worker serves the first and
+// does not come back for a while. Nothing is short any more.
+TEST(Space, AWriteGoesItsOwnWayWhileOthersOnlyWaitForTheWorker)
+{
+    Rig rig(segments);
+    rig.start();
+    Gate gate;
+    const u64 range = geometry.range_bytes; // each in another shard
+    Bio served(Rig::pattern(0, piece, 1)), waits(Rig::pattern(range, piece, 2));
+    served.on_end([&](int) { gate.pass(); });
+    Memory::fail_nowait(true);
+    ASSERT_EQ(rig.map(served, {PC_WRITE, 0, piece, 0, 0}), PC_TAKEN);
+    ASSERT_TRUE(gate.reached());
+    ASSERT_EQ(rig.map(waits, {PC_WRITE, range, piece, 0, 0}), PC_TAKEN);
+    Memory::fail_nowait(false);
+    ASSERT_FALSE(waits.ended());
+    for (u64 i = 2; i < 10; i++) {
+        Bio bio(Rig::pattern(i * range, piece, i));
+        ASSERT_EQ(rig.map(bio, {PC_WRITE, i * range, piece, 0, 0}), PC_TAKEN);
+        EXPECT_TRUE(bio.ended()) << "write " << i << " queues though nothing is short";
+        if (!bio.ended())
+            gate.open();
+        EXPECT_EQ(bio.wait(), 0);
+    }
+    gate.open();
+    EXPECT_EQ(served.wait(), 0);
+    EXPECT_EQ(waits.wait(), 0);
+}
+
+// A write that has been tried and lacked tickets gets them before any that came later, though there
+// are plenty by then.
+TEST(Space, AWriteThatWasTriedInVainIsNotOvertaken)
+{
+    Rig rig(segments);
+    rig.start();
+    std::this_thread::sleep_for(100ms); // the spare is made
+    Gate log, copying;
+    thread_local bool upper;
+    upper = true;
+    rig.world.set_fence_hook([&] {
+        if (!upper)
+            log.pass();
+    });
+    u64 n = 0;
+    while (rig.try_write(n * sector % (64 * piece), Rig::pattern(0, sector, n), false, true) == 0)
+        ASSERT_LT(++n, 100000u) << "tickets without end";
+    Bio front(Rig::pattern(0, piece, 1));
+    front.on_read([&] { copying.pass(); });
+    ASSERT_EQ(rig.map(front, {PC_WRITE, 0, piece, 0, 0}), PC_TAKEN);
+    std::this_thread::sleep_for(50ms); // it is tried
+    log.open();
+    ASSERT_TRUE(copying.reached()); // the worker has it, and the log has given tickets back
+    EXPECT_EQ(rig.try_write(piece, Image(sector), false, true), -11) << "it was overtaken";
+    copying.open();
+    EXPECT_EQ(front.wait(), 0);
+    rig.world.set_fence_hook(nullptr);
+}
+
 TEST(Space, NothingIsAdmittedBelowTheLowWaterMarkWhileNothingComesBack)
 {
     Rig rig(segments);
@@ -250,13 +340,17 @@ TEST(Space, WhatHasLandedIsCreditForThoseWhoWait)
     rig.check("after the flood");
 }
 
+// All of them come while space is short: later ones need not queue behind those that by then wait
+// for the worker alone.
 TEST(Space, PacedWritesEndInTheOrderInWhichTheyCame)
 {
     Rig rig(segments);
     rig.start();
     rig.backing.set_delay_ns(Op::write, 200000);
+    rig.backing.hold_writes(true);
     Flood flood(rig);
     flood.send(too_much);
+    rig.backing.hold_writes(false);
     ASSERT_TRUE(flood.all()) << flood.ended() << " of " << too_much << " ended";
     const std::lock_guard<std::mutex> g(flood.lock);
     EXPECT_TRUE(std::is_sorted(flood.order.begin(), flood.order.end()));
@@ -266,9 +360,9 @@ TEST(Space, PacedWritesEndInTheOrderInWhichTheyCame)
 // Pacing waits for write-back only while write-back can bring something.
 TEST(Space, AFailingBackingDeviceEndsThePacingButNotTheWrites)
 {
+    std::atomic<bool> broken{true};
     Rig rig(segments);
     rig.start();
-    std::atomic<bool> broken{true};
     rig.backing.set_hook([&](Op op, u64, u64) { return op == Op::write && broken ? -5 : 0; });
     Flood flood(rig);
     flood.send(too_much);
