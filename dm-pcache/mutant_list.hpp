@@ -252,6 +252,16 @@ PCACHE_MUTANT(generation_not_stored, "5, 12",
               "a segment is used again with the generation that it had on media",
               "Rules.ASegmentIsNotFreed*")
 PCACHE_MUTANT(unmap_left_out, "5", "what GC passed stays in the index", "sim")
+PCACHE_MUTANT(keys_of_a_pass_forgotten, "56", "GC takes out only what its pass read last",
+              "Gc/GcTest.ARecordThatGoesBadDuringItsPass*")
+PCACHE_MUTANT(hole_ends_at_dirty_tail, "59",
+              "a pass of GC that meets a hole goes on up to dirty tail, whatever its own end",
+              "Gc/GcShorterTable.*")
+PCACHE_MUTANT(beyond_the_table_kept, "-",
+              "keys that could not be read keep clean data beyond a shorter table",
+              "Gc/GcShorterTable.*")
+PCACHE_MUTANT(generations_without_yield, "62", "GC stores all generations in one go",
+              "Gc.ManyGenerations*")
 PCACHE_MUTANT(newer_data_unmapped, "-", "GC takes out what overrode the key that it passed", "sim")
 
 /* life cycle */

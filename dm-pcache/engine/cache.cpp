@@ -583,7 +583,8 @@ rt::Error Cache::begin_next_session(const TableFit &fit, media::Refusal &why) no
             p.metadata.set_dirty_tail(head);
             p.write_back.dirty_tail().set(head);
         }
-        e = p.gc.pass_all(fit.keep_from);
+        e = p.gc.pass_all(fit.keep_from, length_ / format::sector_bytes,
+                          pc_backing_bytes(backing_) / format::sector_bytes);
     }
     if (ok(e) && !p.metadata.failed())
         return rt::Error::none;

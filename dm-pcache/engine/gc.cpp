@@ -9,9 +9,9 @@ namespace pcache::engine
 {
 
 Gc::Gc(const media::Device &device, media::Metadata &metadata, Segments &segments, Shard *shards,
-       NodeBudget &budget, Damage &damage) noexcept
+       NodeBudget &budget, Log &log, Damage &damage) noexcept
     : device_(device), metadata_(metadata), segments_(segments), shards_(shards), budget_(budget),
-      damage_(damage)
+      log_(log), damage_(damage)
 {
 }
 
@@ -21,6 +21,10 @@ rt::Error Gc::allocate(pc_queue *queue, pc_host *host, Listener listener) noexce
     listener_ = listener;
     settle_work_.init(
         queue, [](void *c) { static_cast<Gc *>(c)->settle(); }, this);
+    rt::Result<Array<format::Key>> keys = make_array<format::Key>(PC_MAY_SLEEP, keys_at_once);
+    if (!keys)
+        return keys.error();
+    keys_ = rt::move(*keys);
     return reader_.allocate();
 }
 
@@ -29,67 +33,67 @@ void Gc::stop() noexcept
     settle_work_.stop();
 }
 
-// Where to go on behind a record that cannot be read. A log segment was zero before it was linked,
-// so every good record further on is the log's; only one with a number can be told from a leftover
-// of mainline's time.
-format::LogPosition Gc::behind_hole(format::LogPosition hole) noexcept
+// Leads behind a record that cannot be read, to `stop` at most. True: to the record `r`. A log
+// segment was zero before it was linked, so every good record further on is the log's; only one
+// with a number can be told from a leftover of mainline's time.
+bool Gc::pass_hole(format::LogPosition &at, format::LogPosition stop, media::Record &r) noexcept
 {
-    const format::LogPosition stop = metadata_.dirty_tail();
-    format::LogPosition at = hole;
+    if (mutant(Mutant::hole_ends_at_dirty_tail))
+        stop = metadata_.dirty_tail();
+    const format::LogPosition hole = at;
     for (at.offset += format::position_align;
          last_number_ && at.offset <= format::data_bytes - format::record_header_bytes;
          at.offset += format::position_align) {
         if (at == stop)
-            return stop;
-        media::Record r;
+            return false;
         if (reader_.read(device_, at, r) == media::ReadOutcome::good &&
             format::after(r.flags.number(), last_number_))
-            return at;
+            return true;
         if (at.offset % format::page_bytes == 0)
             pc_yield();
     }
     SegmentId next;
-    if (hole.segment == stop.segment || !segments_.log_next(hole.segment, next))
-        return stop;
-    return {next, 0};
-}
-
-// The record at `at`, which moves behind a hole if it must. False: dirty tail is reached by that,
-// or a second hole was met in this pass, which the next one will take.
-bool Gc::read(format::LogPosition &at, media::Record &r) noexcept
-{
-    if (has_hole_ && at == hole_)
-        at = hole_end_;
-    else if (reader_.read(device_, at, r) == media::ReadOutcome::good)
-        return true;
-    else if (has_hole_)
+    if (hole.segment == stop.segment || !segments_.log_next(hole.segment, next)) {
+        at = stop;
         return false;
-    else {
-        has_hole_ = true;
-        hole_ = at;
-        at = hole_end_ = behind_hole(at);
-        (void)segments_.mark_bad(hole_.segment);
-        pc_log(host_, PC_WARN,
-               "the log cannot be read at %u:%u, where all is clean: GC goes on at %u:%u, and up "
-               "to then some segments are not freed before the next activation",
-               hole_.segment.value, hole_.offset, at.segment.value, at.offset);
     }
-    return !(at == metadata_.dirty_tail()) &&
-           reader_.read(device_, at, r) == media::ReadOutcome::good;
+    at = {next, 0};
+    return at != stop && reader_.read(device_, at, r) == media::ReadOutcome::good;
 }
 
-// The keys of the records to be passed hold their segments no more. Nothing is freed yet.
-rt::Error Gc::count_out(format::LogPosition &end, format::LogPosition stop, u32 want_free) noexcept
+// The record at `at`, which moves behind a hole if it must. False: that led to `stop`, or a second
+// hole was met in this pass, which the next one will take.
+bool Gc::read(format::LogPosition &at, format::LogPosition stop, media::Record &r) noexcept
+{
+    if (reader_.read(device_, at, r) == media::ReadOutcome::good)
+        return true;
+    log_.page_lost(at);
+    if (has_hole_)
+        return false;
+    has_hole_ = true;
+    const format::LogPosition hole = at;
+    const bool good = pass_hole(at, stop, r);
+    (void)segments_.mark_bad(hole.segment);
+    pc_log(host_, PC_WARN,
+           "the log cannot be read at %u:%u, where all is clean: GC goes on at %u:%u, and up to "
+           "then some segments are not freed before the next activation",
+           hole.segment.value, hole.offset, at.segment.value, at.offset);
+    return good;
+}
+
+// Reads the records to be passed, and takes their keys along. They hold their segments no more;
+// nothing is freed yet.
+void Gc::count_out(format::LogPosition &end, format::LogPosition stop, u32 want_free) noexcept
 {
     u32 will_be_free = segments_.free_count() + segments_.emptied_count();
-    left_count_ = 0;
+    left_count_ = key_count_ = 0;
     has_hole_ = false;
-    for (u32 keys = 0; end != stop && keys < keys_per_gc_pass && will_be_free < want_free;) {
+    for (u32 passed = 0; end != stop && passed < keys_per_gc_pass && will_be_free < want_free;) {
         if (left_count_ == log_segments_per_pass)
             break;
         media::Record r;
         const SegmentId segment = end.segment;
-        const bool good = read(end, r);
+        const bool good = read(end, stop, r);
         if (segment != end.segment) {
             left_[left_count_++] = segment;
             will_be_free++;
@@ -98,8 +102,11 @@ rt::Error Gc::count_out(format::LogPosition &end, format::LogPosition stop, u32 
             break;
         if (r.flags.number())
             last_number_ = r.flags.number();
+        if (mutant(Mutant::keys_of_a_pass_forgotten))
+            key_count_ = 0;
         for (u32 i = 0; i < r.keys(); i++) {
             const format::Key k = reader_.key(i);
+            keys_[key_count_++] = k;
             const SegmentId s{k.cache_seg_id};
             const bool holds =
                 k.seg_gen >= segments_.generation(s) || mutant(Mutant::stale_key_counted_out);
@@ -111,30 +118,19 @@ rt::Error Gc::count_out(format::LogPosition &end, format::LogPosition stop, u32 
             will_be_free++;
         }
         end = r.behind();
-        keys += rt::max(r.keys(), 1u);
+        passed += rt::max(r.keys(), 1u);
         pc_yield();
     }
     stands_ = end == stop && will_be_free < want_free;
-    return rt::Error::none;
 }
 
-rt::Error Gc::unmap(format::LogPosition from, format::LogPosition to) noexcept
+void Gc::unmap() noexcept
 {
-    while (from != to) {
-        media::Record r;
-        if (!read(from, r)) {
-            if (from == to)
-                break;
-            return rt::Error::no_device;
-        }
-        if (from == to)
-            break;
-        for (u32 i = 0; i < r.keys(); i++)
-            unmap_key(reader_.key(i));
-        from = r.behind();
-        pc_yield();
+    for (u32 i = 0; i < key_count_; i++) {
+        unmap_key(keys_[i]);
+        if (i % 128 == 127)
+            pc_yield();
     }
-    return rt::Error::none;
 }
 
 void Gc::unmap_key(const format::Key &k) noexcept
@@ -207,8 +203,11 @@ void Gc::free_ready() noexcept
     const u32 n = ready_.load_acquire();
     if (!mutant(Mutant::no_grace_period))
         pc_epoch_wait();
-    for (u32 i = 0; i < n; i++)
+    for (u32 i = 0; i < n; i++) {
         free_next();
+        if (!mutant(Mutant::generations_without_yield))
+            pc_yield();
+    }
     (void)ready_.fetch_add(~n + 1);
 }
 
@@ -231,15 +230,37 @@ rt::Error Gc::pass(u32 want_free, bool &moved) noexcept
     return rt::Error::none;
 }
 
-rt::Error Gc::pass_all(format::LogPosition stop) noexcept
+rt::Error Gc::pass_all(format::LogPosition stop, u64 sector, u64 end) noexcept
 {
-    bool moved = false;
+    bool moved = false, hole = false;
     while (metadata_.key_tail() != stop) {
         RT_TRY(pass_up_to(stop, ~0u, moved));
+        hole |= has_hole_;
         if (mark_ready())
             free_ready();
     }
+    if (hole && !mutant(Mutant::beyond_the_table_kept))
+        drop_beyond(sector, end);
     return rt::Error::none;
+}
+
+// What could not be read may have been keys of this range.
+void Gc::drop_beyond(u64 sector, u64 end) noexcept
+{
+    for (u32 i = 0; i < shard_count; i++) {
+        Shard &s = shards_[i];
+        for (bool more = true; more; pc_yield()) {
+            s.provide_for_eviction(budget_);
+            rt::Guard g(s.lock);
+            Extent e;
+            more = s.tree.first_from(sector, e) && e.sector < end;
+            if (more && s.can_evict()) {
+                const Extent beyond = clip(e, sector, end);
+                (void)s.tree.remove(beyond.sector, beyond.sectors);
+            }
+        }
+        (void)s.trim(budget_);
+    }
 }
 
 // A hole was met, in the page in which the log grows.
@@ -253,7 +274,7 @@ rt::Error Gc::pass_up_to(format::LogPosition stop, u32 want_free, bool &moved) n
     rt::Guard g(damage_.tails);
     const format::LogPosition from = metadata_.key_tail();
     format::LogPosition to = from;
-    RT_TRY(count_out(to, stop, want_free));
+    count_out(to, stop, want_free);
     if (stuck())
         return rt::Error::no_device;
     moved = to != from;
@@ -265,9 +286,7 @@ rt::Error Gc::pass_up_to(format::LogPosition stop, u32 want_free, bool &moved) n
             return rt::Error::no_device; // nothing may be freed that media still names
         key_tail_.set(to);
         if (!mutant(Mutant::unmap_left_out))
-            RT_TRY(unmap(from, to));
-        if (stuck())
-            return rt::Error::no_device;
+            unmap();
         for (u32 k = 0; k < left_count_; k++)
             segments_.leave_log(left_[k]);
     }

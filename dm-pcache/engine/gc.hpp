@@ -2,15 +2,18 @@
 // engine/gc.hpp - GC: passes the oldest records of the log, in front of dirty tail only, and frees
 // what nothing holds any more. What it passes is clean, so it evicts the oldest cached data.
 //
+// A record is read once in a pass: its keys are kept, so that what gives up its hold on a segment
+// is what leaves the index, whatever can be read a moment later.
+//
 // Order of a pass (Documentation/format.md, "Order of the big steps"): key tail durable behind the
 // passed records, then safe_tail; what still points at the passed keys' bytes leaves the index; a
 // grace period, so that no reader is left in an emptied segment; generations of emptied segments
 // durable; then they are free. Log segments that key tail has left are free with them.
 //
 // A record in front of dirty tail that cannot be read costs clean data only: GC goes on behind it,
-// at the next good record of the segment with a later number, or in the log's next segment, or at
-// dirty tail. What its keys have cached stays in the index and in its segments, readable and
-// unknown to the log, until it is overwritten; those segments are not freed before the next
+// at the next good record of the segment with a later number, or in the log's next segment, or
+// where the pass ends. What its keys have cached stays in the index and in its segments, readable
+// and unknown to the log, until it is overwritten; those segments are not freed before the next
 // activation. But if the log is about to grow in the very page, nothing can be stored any more: a
 // page that could not be read may have lost its mapping.
 //
@@ -28,6 +31,7 @@
 #include "dm-pcache/engine/shard.hpp"
 #include "dm-pcache/media/metadata.hpp"
 #include "dm-pcache/media/record_reader.hpp"
+#include "dm-pcache/memory.hpp"
 
 namespace pcache::engine
 {
@@ -36,7 +40,7 @@ class Gc : rt::NonCopyable
 {
 public:
     Gc(const media::Device &device, media::Metadata &metadata, Segments &segments, Shard *shards,
-       NodeBudget &budget, Damage &damage) noexcept;
+       NodeBudget &budget, Log &log, Damage &damage) noexcept;
     // Told when segments have been freed, or could not be (metadata.failed()). May sleep.
     struct Listener {
         void (*freed)(void *context) noexcept;
@@ -56,19 +60,23 @@ public:
     // The last pass would have gone on but for dirty tail.
     bool stands_at_dirty_tail() const noexcept { return stands_; }
     // Passes every record in front of `stop`, which begins a record at or in front of dirty tail.
-    // While no worker runs. Errors as above. Sleeps.
-    rt::Error pass_all(format::LogPosition stop) noexcept;
+    // While no worker runs. If some of them cannot be read, everything in [sector, end) leaves the
+    // index as well. Errors as above. Sleeps.
+    rt::Error pass_all(format::LogPosition stop, u64 sector, u64 end) noexcept;
     PublishedPosition &key_tail() noexcept { return key_tail_; } // for status
 
 private:
     static constexpr u32 log_segments_per_pass = 8;
-    bool read(format::LogPosition &at, media::Record &r) noexcept;
+    // The last record may take a pass beyond its limit.
+    static constexpr u32 keys_at_once = keys_per_gc_pass - 1 + format::geometry.keys_per_kset;
+    bool read(format::LogPosition &at, format::LogPosition stop, media::Record &r) noexcept;
+    bool pass_hole(format::LogPosition &at, format::LogPosition stop, media::Record &r) noexcept;
     bool stuck() const noexcept;
-    format::LogPosition behind_hole(format::LogPosition hole) noexcept;
     rt::Error pass_up_to(format::LogPosition stop, u32 want_free, bool &moved) noexcept;
-    rt::Error count_out(format::LogPosition &end, format::LogPosition stop, u32 want_free) noexcept;
-    rt::Error unmap(format::LogPosition from, format::LogPosition to) noexcept;
+    void count_out(format::LogPosition &end, format::LogPosition stop, u32 want_free) noexcept;
+    void unmap() noexcept;
     void unmap_key(const format::Key &k) noexcept;
+    void drop_beyond(u64 sector, u64 end) noexcept;
     bool mark_ready() noexcept;
     void free_ready() noexcept;
     void settle() noexcept;
@@ -79,13 +87,15 @@ private:
     Segments &segments_;
     Shard *shards_;
     NodeBudget &budget_;
+    Log &log_;
     Damage &damage_;
     pc_host *host_ = nullptr;
     media::RecordReader reader_;
     u64 last_number_ = 0; // of the newest numbered record that was passed; 0: none
-    // In the pass in hand: one hole at most.
-    bool has_hole_ = false;
-    format::LogPosition hole_, hole_end_;
+    // Of the pass in hand.
+    Array<format::Key> keys_; // keys_at_once
+    u32 key_count_ = 0;
+    bool has_hole_ = false; // one at most
     bool stands_ = false;
     PublishedPosition key_tail_;
     SegmentId left_[log_segments_per_pass]; // log segments that key tail leaves in this pass

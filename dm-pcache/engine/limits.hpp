@@ -57,7 +57,8 @@ inline constexpr u64 batch_time_when_short = 30 * millisecond;
 inline constexpr u32 batch_keys_when_short_least = 256;
 
 // GC stops a pass after this many keys, so that write-back goes on in between: a pass costs less
-// than 10 ms of a CPU, and a segment of 4 KiB writes comes back in one.
+// than 10 ms of a CPU, and a segment of 4 KiB writes comes back in one. It keeps so many (and a
+// record's more) in memory: 170 KB.
 inline constexpr u32 keys_per_gc_pass = 4096;
 
 inline constexpr u32 default_gc_percent = 70;
@@ -80,8 +81,9 @@ inline constexpr u32 summed_bytes_per_read = 256u << 10;
 // Extents that one read bio gathers under the shard's lock.
 inline constexpr u32 extents_per_read = 16;
 
-// Fills. The pool is 1 MiB: with write-back's batch (1.8 MB), the tickets (0.3 MB at most) and the
-// reserves of the backing device's bios the fixed DRAM of a cache stays below 4 MB.
+// Fills. The pool is 1 MiB: with write-back's batch (1.8 MB), the tickets (0.3 MB at most), GC's
+// keys (0.2 MB) and the reserves of the backing device's bios the fixed DRAM of a cache stays below
+// 4 MB.
 inline constexpr u32 fill_page_bytes = 4096;
 // At 4 KiB a read so many misses at once are cached: 256, in the small geometry 64.
 inline constexpr u32 fill_pages = rt::min(format::geometry.segment_bytes / 1024, 256u);

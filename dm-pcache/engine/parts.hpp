@@ -17,7 +17,7 @@ struct Cache::Parts : rt::NonCopyable {
           damage(device, metadata, segments, shards, budget, log, backing),
           write_back(device, metadata, log, backing, segments, tickets, shards, damage,
                      backing_ranges),
-          gc(device, metadata, segments, shards, budget, damage)
+          gc(device, metadata, segments, shards, budget, log, damage)
     {
     }
 

@@ -13,6 +13,7 @@
 #include <ctime>
 #include <mutex>
 #include <pthread.h>
+#include <shared_mutex>
 #include <thread>
 #include <utility>
 #include "selftests/platform/internal.hpp"
@@ -227,6 +228,11 @@ thread_local std::function<void()> at_lock;
 thread_local u32 mutexes_to_go; // World::at_mutex
 thread_local std::function<void()> at_mutex;
 
+// World::set_yield_hook.
+std::atomic<bool> yield_hooked{false};
+std::function<void()> yield_hook;
+std::shared_mutex in_yield_hook; // held by those who are in it
+
 // Taking it twice, and giving back what is not held, are errors and not undefined.
 void init_checked(pthread_mutex_t *m)
 {
@@ -264,6 +270,13 @@ void World::at_mutex(u32 n, std::function<void()> f)
 {
     ::at_mutex = std::move(f);
     mutexes_to_go = n;
+}
+
+void World::set_yield_hook(std::function<void()> hook)
+{
+    const std::unique_lock<std::shared_mutex> alone(in_yield_hook);
+    yield_hooked = bool(hook);
+    yield_hook = std::move(hook);
 }
 
 } // namespace pcache::selftest
@@ -424,6 +437,11 @@ void pc_random(void *buffer, usize bytes) noexcept
 void pc_yield() noexcept
 {
     sched::assert_may_sleep("pc_yield");
+    if (yield_hooked.load(std::memory_order_relaxed)) {
+        const std::shared_lock<std::shared_mutex> g(in_yield_hook);
+        if (yield_hook)
+            yield_hook();
+    }
     std::this_thread::yield();
 }
 

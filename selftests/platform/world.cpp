@@ -105,6 +105,7 @@ World::World()
 World::~World()
 {
     sched::stop();
+    set_yield_hook(nullptr);
     std::string left = leaks();
     if (!left.empty())
         fprintf(stderr, "world: left behind: %s\n", left.c_str());

@@ -296,6 +296,10 @@ public:
     // Null: none. Returns when nobody is in the former one any more.
     void set_fence_hook(std::function<void()> hook);
 
+    // Called by whoever yields (pc_yield), in its thread. Null: none. Returns when nobody is in the
+    // former one any more.
+    void set_yield_hook(std::function<void()> hook);
+
     // f() once, in front of the n-th spinlock (1: the next) that this thread takes from now on and
     // while it holds none: what another thread may do there, done there. 0: not any more.
     static void at_lock(u32 n, std::function<void()> f);
