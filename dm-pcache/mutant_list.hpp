@@ -197,6 +197,16 @@ PCACHE_MUTANT(write_back_too_early, "47", "write-back goes by a record that is n
               "Rules.NothingGoesBy*")
 PCACHE_MUTANT(clean_written_back, "-", "clean keys are written back",
               "Fills.WhatIsCachedIsCleanAndNeverWrittenBack")
+PCACHE_MUTANT(batch_sent_again, "-", "one write that failed makes the whole batch go again",
+              "WriteBack.AWriteThatFails*")
+PCACHE_MUTANT(flush_alone_again, "7", "behind a FLUSH that failed only the FLUSH is repeated",
+              "WriteBack.AFlushThatFails*")
+PCACHE_MUTANT(write_unbounded, "63", "a write of a batch carries whatever lies side by side",
+              "WriteBack.WhatIsInFlight*")
+PCACHE_MUTANT(flight_unbounded, "63", "bytes in flight are not counted",
+              "WriteBack.WhatIsInFlight*")
+PCACHE_MUTANT(gathered_to_the_end, "63", "a batch is gathered to its end though it was halted",
+              "WriteBack.ABatchThatIsBeingGathered*")
 PCACHE_MUTANT(bad_line_sent, "15", "data is sent without a probe", "Rules.WriteBackSendsNoPage*")
 PCACHE_MUTANT(keys_not_kept_apart, "-",
               "with data_crc a batch joins what belongs to different keys",

@@ -40,7 +40,11 @@ inline constexpr u64 staged_age_limit = second;
 // Write-back.
 // At most so many keys of one epoch between two FLUSHes: 65,536; the small geometry fills no more.
 inline constexpr u32 batch_keys = rt::max(format::geometry.segment_bytes / 256, 4096u);
-inline constexpr u32 writes_in_flight = 256; // bios to the backing device at once
+// Bios to the backing device at once, what one carries, and what all carry: 1 MiB and 32 MiB. Who
+// suspends or removes the device waits for no more than that.
+inline constexpr u32 writes_in_flight = 256;
+inline constexpr u32 bytes_per_write = rt::min(format::geometry.segment_bytes / 4, 1u << 20);
+inline constexpr u32 bytes_in_flight = rt::min(format::geometry.segment_bytes * 2, 32u << 20);
 inline constexpr u64 idle_before_write_back = 100 * millisecond;
 inline constexpr u64 dirty_age_limit = 30 * second;
 inline constexpr u32 dirty_share_percent = 50; // of the cache; beyond it write-back does not wait

@@ -78,12 +78,17 @@ bool WriteBack::any_readable(const format::Key &k, bool only_current) noexcept
     return false;
 }
 
+// Error::busy here and below: halted.
 rt::Error WriteBack::look_at_batch(format::LogPosition end, Findings &f) noexcept
 {
     for (format::LogPosition at = metadata_.dirty_tail(); !(at == end);) {
+        if (halted())
+            return rt::Error::busy;
         media::Record r;
-        if (reader_.read(device_, at, r) != media::ReadOutcome::good)
+        if (reader_.read(device_, at, r) != media::ReadOutcome::good) {
+            log_.page_lost(at);
             return rt::Error::no_device;
+        }
         if (at == metadata_.dirty_tail())
             f.first_number = r.flags.number();
         bool useful = false;
@@ -115,9 +120,13 @@ rt::Error WriteBack::look_behind(format::LogPosition from, format::LogPosition h
 {
     goes_on = false;
     while (!(from == head) && !goes_on) {
+        if (halted())
+            return rt::Error::busy;
         media::Record r;
-        if (reader_.read(device_, from, r) != media::ReadOutcome::good)
+        if (reader_.read(device_, from, r) != media::ReadOutcome::good) {
+            log_.page_lost(from);
             return rt::Error::no_device;
+        }
         for (u32 i = 0; i < r.keys() && !goes_on; i++) {
             const format::Key k = reader_.key(i);
             goes_on = !(k.flags & format::key_clean) && any_readable(k, true);
@@ -208,8 +217,10 @@ rt::Error WriteBack::relog(format::LogPosition end, format::LogPosition &passed,
     bytes = 0;
     while (!(passed == end) && well) {
         media::Record r;
-        if (reader_.read(device_, passed, r) != media::ReadOutcome::good)
+        if (reader_.read(device_, passed, r) != media::ReadOutcome::good) {
+            log_.page_lost(passed);
             return rt::Error::no_device;
+        }
         u64 dirty = 0;
         for (u32 i = 0; i < r.keys() && well; i++) {
             const format::Key k = reader_.key(i);

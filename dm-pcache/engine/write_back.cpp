@@ -43,7 +43,7 @@ rt::Error WriteBack::allocate(Listener listener) noexcept
 }
 
 // Fills batch_ with the keys of one epoch, from dirty tail to `end`; `bytes`: how much dirty data
-// they stood for, overridden data included.
+// they stood for, overridden data included. Error::busy: halted.
 rt::Error WriteBack::gather(format::LogPosition &end, u64 &bytes) noexcept
 {
     const format::LogPosition head = log_.durable_head();
@@ -54,9 +54,13 @@ rt::Error WriteBack::gather(format::LogPosition &end, u64 &bytes) noexcept
     span_.end = 0;
     const u32 limit = limit_.read();
     while (at != head && keys < limit && bytes < limit_bytes_) {
+        if (halted() && !mutant(Mutant::gathered_to_the_end))
+            return rt::Error::busy;
         media::Record r;
-        if (reader_.read(device_, at, r) != media::ReadOutcome::good)
+        if (reader_.read(device_, at, r) != media::ReadOutcome::good) {
+            log_.page_lost(at);
             return rt::Error::no_device;
+        }
         const bool numbered = r.flags.number() != 0;
         const bool unnumbered = (alone || !numbered) && !mutant(Mutant::unnumbered_merged);
         if (keys && (unnumbered || r.flags.epoch()) && !mutant(Mutant::epochs_merged))
@@ -83,30 +87,55 @@ rt::Error WriteBack::gather(format::LogPosition &end, u64 &bytes) noexcept
     return rt::Error::none;
 }
 
+bool WriteBack::still_in_hand() const noexcept
+{
+    return in_hand_ && halts_seen_ == halts_.load_acquire();
+}
+
+rt::Error WriteBack::begin_batch() noexcept
+{
+    halts_seen_ = halts_.load_acquire();
+    lost_before_ = damage_.sectors_lost();
+    found_lost_ = in_hand_ = false;
+    bytes_ = 0;
+    batch_.clear();
+    to_send_.everything();
+    RT_TRY(gather(end_, bytes_));
+    to_land_.set(bytes_);
+    return rt::Error::none;
+}
+
 rt::Error WriteBack::run_batch(bool &moved) noexcept
 {
-    format::LogPosition end;
-    u64 bytes = 0;
-    const u64 lost_before = damage_.sectors_lost();
+    const auto unless_halted = [](rt::Error e) {
+        return e == rt::Error::busy ? rt::Error::none : e;
+    };
     moved = false;
-    batch_.clear();
-    RT_TRY(gather(end, bytes));
-    if (end == metadata_.dirty_tail())
+    if (!still_in_hand()) {
+        if (const rt::Error e = begin_batch(); !ok(e))
+            return unless_halted(e);
+    }
+    if (end_ == metadata_.dirty_tail())
         return rt::Error::none;
-    found_lost_ = false;
     if (!batch_.empty()) {
         if (mutant(Mutant::tail_before_data))
-            metadata_.set_dirty_tail(end);
-        if (const rt::Error e = send_and_flush(bytes, true); !ok(e))
-            return e == rt::Error::busy ? rt::Error::none : e;
+            metadata_.set_dirty_tail(end_);
+        if (const rt::Error e = send_and_flush(true); !ok(e)) {
+            in_hand_ = e == rt::Error::io && !failed_.empty();
+            in_hand_ = mutant(Mutant::batch_sent_again) ? false : in_hand_;
+            in_hand_ = mutant(Mutant::flush_alone_again) ? e == rt::Error::io : in_hand_;
+            to_send_ = failed_;
+            return unless_halted(e);
+        }
         batches_++;
     }
+    in_hand_ = false;
     // Not before: the backing device may take its time, and whoever looks at what is dirty must not
     // wait for it. What a read has found lost meanwhile may be of this batch.
     rt::Guard g(damage_.tails);
-    if ((found_lost_ || damage_.sectors_lost() != lost_before) && !mutant(Mutant::lost_passed))
-        return pass_lost(end, moved);
-    move_dirty_tail(end, bytes);
+    if ((found_lost_ || damage_.sectors_lost() != lost_before_) && !mutant(Mutant::lost_passed))
+        return unless_halted(pass_lost(end_, moved));
+    move_dirty_tail(end_, bytes_);
     moved = true;
     return rt::Error::none;
 }
@@ -123,33 +152,42 @@ void WriteBack::move_dirty_tail(format::LogPosition to, u64 bytes) noexcept
     written_ += bytes;
 }
 
-// What is sent stands for all keys of the batch, overridden ones included.
-void WriteBack::count_pieces(u64 key_bytes) noexcept
+// f(const Extent &) for each part of an extent of the batch that is to be sent.
+template <class F>
+void WriteBack::for_pieces(const Extent &e, F &&f) noexcept
 {
-    key_sectors_ = key_bytes / format::sector_bytes;
+    for (u64 first = e.sector, end = e.end(); to_send_.next(first, end); first = end, end = e.end())
+        f(clip(e, first, end));
+}
+
+// What is sent stands for all keys of the batch that have not landed, overridden ones included.
+void WriteBack::count_pieces() noexcept
+{
+    key_sectors_ = to_land_.read() / format::sector_bytes;
     piece_sectors_ = 0;
     auto cursor = batch_.cursor();
     for (Extent e; cursor.next(e);)
-        piece_sectors_ += e.sectors;
+        for_pieces(e, [this](const Extent &piece) { piece_sectors_ += piece.sectors; });
     piece_sectors_ = rt::max(piece_sectors_, u64{1});
     landed_sectors_.set(0);
-    to_land_.set(key_bytes);
 }
 
-// `key_bytes`: of the keys that the batch stands for; 0 if nobody waits for them to land. On return
-// nothing is in flight. Error::busy: halted.
-rt::Error WriteBack::send_and_flush(u64 key_bytes, bool verify) noexcept
+// On return nothing is in flight. Error::busy: halted. Error::io, with failed_: these writes failed
+// and all others have landed; without: the FLUSH failed.
+rt::Error WriteBack::send_and_flush(bool verify) noexcept
 {
-    error_.set(0);
     verify_ = verify;
-    count_pieces(key_bytes);
+    failed_.clear();
+    to_send_.sort();
+    count_pieces();
     ranges_.lock_sleeping(span_);
     send();
     landed_.wait([this] { return in_flight_.load_acquire() == 0; });
     ranges_.unlock(span_);
+    collect_failed();
     if (halted())
         return rt::Error::busy;
-    if (error_.read() != 0 && !mutant(Mutant::write_error_ignored))
+    if (!failed_.empty() && !mutant(Mutant::write_error_ignored))
         return rt::Error::io;
     if (!mutant(Mutant::flush_left_out) && pc_backing_flush(backing_) != 0 &&
         !mutant(Mutant::flush_result_ignored))
@@ -158,20 +196,28 @@ rt::Error WriteBack::send_and_flush(u64 key_bytes, bool verify) noexcept
     return rt::Error::none;
 }
 
+// What accept_loss sends lands for nobody.
 rt::Error WriteBack::send_batch() noexcept
 {
-    found_lost_ = false;
-    const rt::Error e = batch_.empty() ? rt::Error::none : send_and_flush(0, false);
+    found_lost_ = in_hand_ = false;
+    to_send_.everything();
+    to_land_.set(0);
+    const rt::Error e = batch_.empty() ? rt::Error::none : send_and_flush(false);
     batch_.clear();
     return ok(e) && found_lost_ ? rt::Error::io : e;
 }
 
+// Beyond so many failed writes the rest waits for the next attempt, too.
 void WriteBack::send() noexcept
 {
     auto cursor = batch_.cursor();
     verifier_.forget();
     for (Extent e; cursor.next(e) && !halted();) {
-        send_extent(e);
+        if (failed_.full()) {
+            failed_.add_from(e.sector);
+            break;
+        }
+        for_pieces(e, [this](const Extent &piece) { send_extent(piece); });
         pc_yield();
     }
     close();
@@ -195,7 +241,7 @@ u32 WriteBack::check(const Extent &e, u32 at, bool &readable) noexcept
 // Probed first: what cannot be read is lost, and not sent.
 void WriteBack::send_extent(const Extent &e) noexcept
 {
-    for (u32 at = 0; at < e.sectors;) {
+    for (u32 at = 0; at < e.sectors && !halted();) {
         const Place place{e.place.segment, e.place.sector + at};
         bool readable;
         const u32 n = check(e, at, readable);
@@ -218,13 +264,15 @@ void WriteBack::send_piece(u64 offset, const u8 *data, u32 bytes) noexcept
     while (bytes) {
         if (!write_ && !open(offset))
             return;
-        const u32 taken = pc_wio_add(write_, data, bytes);
-        flights_[flight_].bytes.set(flights_[flight_].bytes.read() + taken);
+        const u32 before = flights_[flight_].bytes.read();
+        const u32 room = mutant(Mutant::write_unbounded) ? ~0u : bytes_per_write - before;
+        const u32 taken = pc_wio_add(write_, data, rt::min(bytes, room));
+        flights_[flight_].bytes.set(before + taken);
         offset += taken;
         data += taken;
         bytes -= taken;
         write_end_ = offset;
-        if (bytes)
+        if (bytes || taken == room)
             close();
     }
 }
@@ -232,56 +280,86 @@ void WriteBack::send_piece(u64 offset, const u8 *data, u32 bytes) noexcept
 // False: halted. Whoever waited here for a write to land must not send another one then.
 bool WriteBack::open(u64 offset) noexcept
 {
-    landed_.wait([this] { return in_flight_.load_acquire() < writes_in_flight || halted(); });
+    landed_.wait([this] {
+        const bool room = bytes_in_flight_.load_acquire() + bytes_per_write <= bytes_in_flight ||
+                          mutant(Mutant::flight_unbounded);
+        return (in_flight_.load_acquire() < writes_in_flight && room) || halted();
+    });
     if (halted())
         return false;
     unflushed_ = true;
     in_flight_.fetch_add(1);
+    collect_failed();
     // Fewer than there are places are in flight, so one is free.
     while (flights_[flight_].bytes.load_acquire())
         flight_ = (flight_ + 1) % writes_in_flight;
+    flights_[flight_].sector = offset / format::sector_bytes;
     write_ = pc_wio_begin(
         backing_, offset,
         [](void *c, int error) {
             Flight &f = *static_cast<Flight *>(c);
-            WriteBack *owner = f.owner;
-            const u32 bytes = f.bytes.read();
-            f.bytes.store_release(0);
-            owner->completed(bytes, error);
+            f.owner->completed(f, error);
         },
         &flights_[flight_]);
     return true;
 }
 
+// Places of writes that failed are free behind it.
+void WriteBack::collect_failed() noexcept
+{
+    if (!any_failed_.load_acquire())
+        return;
+    (void)any_failed_.xchg(0); // before the look: who fails from now on says so again
+    for (Flight &f : flights_) {
+        if (!f.failed.load_acquire())
+            continue;
+        failed_.add(f.sector, f.sector + f.bytes.read() / format::sector_bytes);
+        f.failed.set(0);
+        f.bytes.set(0);
+    }
+}
+
 void WriteBack::halt() noexcept
 {
+    halts_.fetch_add(1);
     halted_.store_release(1);
     landed_.wake();
 }
 
 void WriteBack::close() noexcept
 {
-    if (write_ && halted())
+    if (!write_)
+        return;
+    (void)bytes_in_flight_.fetch_add(flights_[flight_].bytes.read());
+    if (halted())
         pc_wio_drop(write_);
-    else if (write_)
+    else
         pc_wio_submit(write_);
     write_ = nullptr;
 }
 
-// Interrupt context.
-void WriteBack::completed(u32 bytes, int error) noexcept
+// Interrupt context. The flight is the sender's again before in_flight_ says so.
+void WriteBack::completed(Flight &f, int error) noexcept
 {
     const EpochGuard epoch; // keeps us alive until wake() has returned
-    if (error)
-        error_.set(error);
-    // The steps of all writes of a batch add up to the bytes of its keys.
-    const u64 sectors = bytes / format::sector_bytes;
-    const u64 before = landed_sectors_.fetch_add(sectors);
-    const u64 step = ((before + sectors) * key_sectors_ / piece_sectors_ -
-                      before * key_sectors_ / piece_sectors_) *
-                     format::sector_bytes;
-    (void)to_land_.fetch_add(~step + 1);
-    listener_.landed(listener_.context, step);
+    const u32 bytes = f.bytes.read();
+    u64 step = 0;
+    if (error) {
+        f.failed.store_release(1);
+        any_failed_.store_release(1);
+    } else {
+        f.bytes.store_release(0);
+        // The steps of all writes of an attempt add up to the bytes of the keys they stand for.
+        const u64 sectors = bytes / format::sector_bytes;
+        const u64 before = landed_sectors_.fetch_add(sectors);
+        step = ((before + sectors) * key_sectors_ / piece_sectors_ -
+                before * key_sectors_ / piece_sectors_) *
+               format::sector_bytes;
+        (void)to_land_.fetch_add(~step + 1);
+    }
+    if (step)
+        listener_.landed(listener_.context, step);
+    (void)bytes_in_flight_.fetch_add(~bytes + 1);
     in_flight_.fetch_add(~0u);
     landed_.wake();
 }

@@ -18,6 +18,13 @@
 // of it that are still current are logged again, at the head, and dirty tail passes (relog.cpp).
 // When only such keys are left there is nothing to do until something else is logged.
 //
+// If a write fails the rest of the batch lands all the same, and the batch stays in hand: the next
+// attempt sends what failed and nothing else (resend.hpp). Its keys stand behind dirty tail, so
+// what they point to stays where it is. The FLUSH comes when all have landed. If that fails nobody
+// knows what a volatile cache has kept, and everything since the last good FLUSH, which is this
+// batch, is gathered and sent again. So it is after halt(): who knows what was done meanwhile.
+// Between two attempts the range lock is not held.
+//
 // Runs in the reclaim worker only; completions touch atomics and the event.
 #pragma once
 #include "dm-pcache/engine/checksums.hpp"
@@ -26,6 +33,7 @@
 #include "dm-pcache/engine/log.hpp"
 #include "dm-pcache/engine/published.hpp"
 #include "dm-pcache/engine/range_lock.hpp"
+#include "dm-pcache/engine/resend.hpp"
 #include "dm-pcache/media/record_reader.hpp"
 
 namespace pcache::engine
@@ -66,8 +74,9 @@ public:
     // Something was sent and not FLUSHed since. Not while a batch may run.
     bool anything_unflushed() const noexcept { return unflushed_; }
 
-    // One batch. True in `moved` if dirty tail moved. Error::io: the backing device failed; nothing
-    // is lost, dirty tail stands. Error::no_device: the log could not be read. Error::no_space:
+    // One batch, or another attempt at the one that failed. True in `moved` if dirty tail moved.
+    // Error::io: the backing device failed; nothing is lost, dirty tail stands, and the next call
+    // is the next attempt. Error::no_device: the log could not be read. Error::no_space:
     // more dirty data is lost than the log has room to remember. After the last two the cache must
     // become read-only. Sleeps.
     rt::Error run_batch(bool &moved) noexcept;
@@ -79,7 +88,11 @@ public:
     // ---- batches from another source (accept_loss): the reclaim worker is stopped, and nothing
     // else runs a batch. Keys of one flush epoch go in, in log order; send_batch() ends the batch.
     // First, whatever a batch that was ended by an error has left goes.
-    void drop_batch() noexcept { batch_.clear(); }
+    void drop_batch() noexcept
+    {
+        batch_.clear();
+        in_hand_ = false;
+    }
     bool batch_has_room() const noexcept
     {
         return batch_.can_operate(1);
@@ -110,7 +123,9 @@ private:
         u32 lost_behind = 0;  // and behind it
         u64 first_number = 0; // of the record at dirty tail
     };
-    rt::Error send_and_flush(u64 key_bytes, bool verify) noexcept;
+    bool still_in_hand() const noexcept;
+    rt::Error begin_batch() noexcept;
+    rt::Error send_and_flush(bool verify) noexcept;
     rt::Error pass_lost(format::LogPosition end, bool &moved) noexcept;
     rt::Error look_at_batch(format::LogPosition end, Findings &f) noexcept;
     rt::Error look_behind(format::LogPosition from, format::LogPosition head,
@@ -132,14 +147,20 @@ private:
     u32 check(const Extent &e, u32 at, bool &readable) noexcept;
     void send_extent(const Extent &e) noexcept;
     void send_piece(u64 offset, const u8 *data, u32 bytes) noexcept;
-    void count_pieces(u64 key_bytes) noexcept;
-    void completed(u32 bytes, int error) noexcept;
+    template <class F>
+    void for_pieces(const Extent &e, F &&f) noexcept;
+    void count_pieces() noexcept;
+    void collect_failed() noexcept;
 
-    // One write in flight: who is told, and of how much. 0 bytes: free.
+    // One write in flight: who is told, and of what. 0 bytes: free. One that failed keeps its place
+    // until the sender has seen it.
     struct Flight {
         WriteBack *owner = nullptr;
+        u64 sector = 0;
         rt::Atomic<u32> bytes{0};
+        rt::Atomic<u32> failed{0};
     };
+    void completed(Flight &f, int error) noexcept;
 
     const media::Device &device_;
     media::Metadata &metadata_;
@@ -162,13 +183,23 @@ private:
     rt::Atomic<u32> limit_{batch_keys};
     u64 limit_bytes_ = ~u64{0};
     u64 written_ = 0;
-    // Of the batch in hand, in sectors: of its keys, of what is sent for them, of what has landed.
+    // The batch in hand: up to where, what its dirty keys stand for, what is still to be sent, and
+    // what failed in this attempt. in_hand_: between two attempts, if nobody halted.
+    format::LogPosition end_;
+    u64 bytes_ = 0;
+    Resend to_send_, failed_;
+    bool in_hand_ = false;
+    u32 halts_seen_ = 0;
+    u64 lost_before_ = 0;
+    // In sectors, of this attempt: of the keys that have not landed, of what is sent for them, of
+    // what has landed.
     u64 key_sectors_ = 0, piece_sectors_ = 0;
     rt::Atomic<u64> landed_sectors_{0};
     rt::Atomic<u64> to_land_{0};
     Flight flights_[writes_in_flight];
     u32 flight_ = 0; // of the write that is being built
     rt::Atomic<u32> halted_{0};
+    rt::Atomic<u32> halts_{0}; // how often, ever
 
     bool verify_ = true;      // the data of the batch in hand
     bool found_lost_ = false; // in the batch in hand
@@ -186,8 +217,8 @@ private:
     pc_wio *write_ = nullptr; // being built
     u64 write_end_ = 0;       // where it ends on the backing device
     bool unflushed_ = false;
-    rt::Atomic<u32> in_flight_{0};
-    rt::Atomic<s32> error_{0};
+    rt::Atomic<u32> in_flight_{0}, bytes_in_flight_{0};
+    rt::Atomic<u32> any_failed_{0}; // some Flight says so
     Event landed_;
 };
 
