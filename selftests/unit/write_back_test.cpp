@@ -315,13 +315,8 @@ TEST(WriteBack, ABatchThatIsBeingGatheredIsGivenUpWhenItIsHalted)
     rig.write_pattern(rig.model.size() - page, page); // a batch that keeps write-back busy
     ASSERT_EQ(rig.flush(), 0);
     ASSERT_TRUE(soon([&] { return rig.backing.counters().writes_in_flight == 1; }));
-    for (u64 i = 0; i < 500; i++)
-        rig.write_pattern(i % 100 * page, page, i % 100 == 0); // keys of 5 epochs, in many records
-    for (u64 i = 0; i < 400; i++) {
+    for (u64 i = 0; i < 900; i++) // one epoch, in more than a hundred records
         rig.write_pattern(i % 100 * page, sector);
-        if (i % 4 == 0)
-            std::this_thread::yield();
-    }
     ASSERT_EQ(rig.flush(), 0);
     std::atomic<u32> behind{0};
     std::atomic<bool> halted{false};
