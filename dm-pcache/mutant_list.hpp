@@ -135,6 +135,9 @@ PCACHE_MUTANT(all_queue_up, "17", "a write queues behind those that wait though 
               "Space.AWriteGoesItsOwnWay*")
 PCACHE_MUTANT(waiters_reversed, "17", "the last one that waits is served first",
               "Cache.WritesWaitInOrder*")
+PCACHE_MUTANT(pushed_back_unasked, "41",
+              "a waiting write is given back though the noflush suspend was interrupted",
+              "LifeCycle.AnInterruptedNoflush*")
 PCACHE_MUTANT(memory_under_lock, "19, 20", "a shard is locked while the index waits for memory",
               "Cache.DirtyDataSurvivesRemoval")
 PCACHE_MUTANT(waiter_not_woken, "17", "nobody tells those that wait that space came back", "sim")
@@ -187,6 +190,9 @@ PCACHE_MUTANT(flush_left_out, "7", "dirty tail moves without a backing FLUSH",
               "Rules.DirtyTailMovesBehindAFlush*")
 PCACHE_MUTANT(write_error_ignored, "7", "dirty tail moves although a backing write failed",
               "Rules.DirtyTailMovesBehindAWrite*")
+PCACHE_MUTANT(cut_batch_counts, "7, 41",
+              "a batch that a suspend has cut short counts once the suspend is undone",
+              "LifeCycle.ABatchThatASuspendHasCut*")
 PCACHE_MUTANT(tail_before_data, "47", "dirty tail moves before the batch is sent",
               "Rules.DirtyTailWaits*")
 PCACHE_MUTANT(epochs_merged, "8, 48", "a batch takes keys of several flush epochs",

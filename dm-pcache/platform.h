@@ -211,7 +211,7 @@ void pc_wio_drop(struct pc_wio *w) PC_NOEXCEPT;
 /* ---- requests of the upper layer --------------------------------------------------------------
  */
 #define PC_END_REQUEUE                                                                             \
-    1 /* instead of an errno: give it back to device-mapper (noflush suspend)                      \
+    1 /* instead of an errno: device-mapper sends it again, if pc_host_noflush() has just said so  \
        */
 void pc_bio_end(struct pc_bio *bio, int error) PC_NOEXCEPT; /* 0, -errno or PC_END_REQUEUE */
 /* Copies memory that is not media into the pages of a read. Never sleeps. */
@@ -231,6 +231,12 @@ struct pc_host *pc_host_create(struct pc_table *t) PC_NOEXCEPT; /* null: no memo
 void pc_host_attach(struct pc_host *h, struct pc_table *t) PC_NOEXCEPT;
 void pc_host_detach(struct pc_host *h,
                     struct pc_table *t) PC_NOEXCEPT; /* no-op for another table */
+/*
+ * Not 0: device-mapper is in a noflush suspend right now, and would send a request again that ends
+ * with PC_END_REQUEUE. At all other times it makes EIO of that, also once such a suspend was
+ * interrupted and presuspend_undo has not come yet: so ask for each request. May sleep.
+ */
+int pc_host_noflush(struct pc_host *h) PC_NOEXCEPT;
 void pc_host_destroy(struct pc_host *h) PC_NOEXCEPT; /* waits for events under way; may sleep */
 
 /* ---- hashes ---------------------------------------------------------------------------------- */

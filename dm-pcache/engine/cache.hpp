@@ -278,8 +278,11 @@ private:
     rt::Atomic<u32> waiting_count_{0};
     rt::Atomic<u32> front_short_{0}; // the front was tried and lacks something
     rt::Atomic<u32> ordered_{0};     // so many of them, from the front on, nobody overtakes
-    rt::Atomic<u32> push_back_{0};   // a noflush suspend is under way
-    rt::Atomic<u32> suspending_{0};  // from begin_suspend() to undo_suspend() or the resume
+    // The suspend under way, or the last one, began as a noflush suspend. Whether it still is one,
+    // so that waiting writes may be pushed back, pc_host_noflush() knows: an interrupted one ends
+    // some time before undo_suspend().
+    rt::Atomic<u32> push_back_{0};
+    rt::Atomic<u32> suspending_{0}; // from begin_suspend() to undo_suspend() or the resume
     Event waiting_changed_;
 
     Work admit_work_, reclaim_work_;

@@ -177,6 +177,7 @@ void WriteBack::count_pieces() noexcept
 rt::Error WriteBack::send_and_flush(bool verify) noexcept
 {
     verify_ = verify;
+    halts_before_ = halts_.load_acquire();
     failed_.clear();
     to_send_.sort();
     count_pieces();
@@ -185,7 +186,7 @@ rt::Error WriteBack::send_and_flush(bool verify) noexcept
     landed_.wait([this] { return in_flight_.load_acquire() == 0; });
     ranges_.unlock(span_);
     collect_failed();
-    if (halted())
+    if (cut_short())
         return rt::Error::busy;
     if (!failed_.empty() && !mutant(Mutant::write_error_ignored))
         return rt::Error::io;
@@ -212,7 +213,7 @@ void WriteBack::send() noexcept
 {
     auto cursor = batch_.cursor();
     verifier_.forget();
-    for (Extent e; cursor.next(e) && !halted();) {
+    for (Extent e; cursor.next(e) && !cut_short();) {
         if (failed_.full()) {
             failed_.add_from(e.sector);
             break;
@@ -241,7 +242,7 @@ u32 WriteBack::check(const Extent &e, u32 at, bool &readable) noexcept
 // Probed first: what cannot be read is lost, and not sent.
 void WriteBack::send_extent(const Extent &e) noexcept
 {
-    for (u32 at = 0; at < e.sectors && !halted();) {
+    for (u32 at = 0; at < e.sectors && !cut_short();) {
         const Place place{e.place.segment, e.place.sector + at};
         bool readable;
         const u32 n = check(e, at, readable);
@@ -283,9 +284,9 @@ bool WriteBack::open(u64 offset) noexcept
     landed_.wait([this] {
         const bool room = bytes_in_flight_.load_acquire() + bytes_per_write <= bytes_in_flight ||
                           mutant(Mutant::flight_unbounded);
-        return (in_flight_.load_acquire() < writes_in_flight && room) || halted();
+        return (in_flight_.load_acquire() < writes_in_flight && room) || cut_short();
     });
-    if (halted())
+    if (cut_short())
         return false;
     unflushed_ = true;
     in_flight_.fetch_add(1);
@@ -331,7 +332,7 @@ void WriteBack::close() noexcept
     if (!write_)
         return;
     (void)bytes_in_flight_.fetch_add(flights_[flight_].bytes.read());
-    if (halted())
+    if (cut_short())
         pc_wio_drop(write_);
     else
         pc_wio_submit(write_);

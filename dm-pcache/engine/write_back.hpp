@@ -35,6 +35,7 @@
 #include "dm-pcache/engine/range_lock.hpp"
 #include "dm-pcache/engine/resend.hpp"
 #include "dm-pcache/media/record_reader.hpp"
+#include "dm-pcache/mutants.hpp"
 
 namespace pcache::engine
 {
@@ -143,6 +144,12 @@ private:
     rt::Error gather(format::LogPosition &end, u64 &bytes) noexcept;
     void send() noexcept;
     bool open(u64 offset) noexcept;
+    // Halted, now or since what is being sent was begun: a suspend may have been undone since.
+    bool cut_short() const noexcept
+    {
+        return halted() ||
+               (halts_before_ != halts_.load_acquire() && !mutant(Mutant::cut_batch_counts));
+    }
     void close() noexcept;
     u32 check(const Extent &e, u32 at, bool &readable) noexcept;
     void send_extent(const Extent &e) noexcept;
@@ -200,6 +207,7 @@ private:
     u32 flight_ = 0; // of the write that is being built
     rt::Atomic<u32> halted_{0};
     rt::Atomic<u32> halts_{0}; // how often, ever
+    u32 halts_before_ = 0;     // what is being sent now
 
     bool verify_ = true;      // the data of the batch in hand
     bool found_lost_ = false; // in the batch in hand

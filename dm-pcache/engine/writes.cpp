@@ -243,8 +243,9 @@ void Cache::admit_worker() noexcept
         int error = end_ok;
         if (state() != State::running)
             error = end_io_error;
-        else if (push_back_.read())
-            error = PC_END_REQUEUE;
+        else if (push_back_.read() &&
+                 (pc_host_noflush(host_) || mutant(Mutant::pushed_back_unasked)))
+            error = PC_END_REQUEUE; // nothing is between the question and the end but the queue
         else if (!write_now(*r))
             return;
         {

@@ -81,6 +81,16 @@ void pc_host_detach(struct pc_host *h, struct pc_table *t)
     mutex_unlock(&h->lock);
 }
 
+int pc_host_noflush(struct pc_host *h)
+{
+    int on;
+
+    mutex_lock(&h->lock);
+    on = h->table && dm_noflush_suspending(h->table->ti);
+    mutex_unlock(&h->lock);
+    return on;
+}
+
 void pc_raise_event(struct pc_host *host)
 {
     if (host)

@@ -116,7 +116,9 @@ int resume()
 
 void suspend(bool noflush)
 {
+    noflush_suspend = noflush;
     pc_target_presuspend(mapped.target, noflush);
+    noflush_suspend = false;
     pc_target_postsuspend(mapped.target);
 }
 

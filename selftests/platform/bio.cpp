@@ -190,6 +190,8 @@ extern "C" {
 void pc_bio_end(pc_bio *bio, int error) noexcept
 {
     std::function<void(int)> f;
+    if (error == PC_END_REQUEUE && !noflush_suspend())
+        error = -5; // as device-mapper
     {
         std::lock_guard<std::mutex> g(bio->lock);
         if (bio->ended)

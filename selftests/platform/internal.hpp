@@ -75,6 +75,7 @@ void unmap_guarded(u8 *at, u64 bytes);
 
 // Counts the handles that belong to a table; null is fine.
 void hold_table(pc_table *t, int by);
+bool noflush_suspend(); // of some table
 
 // ---- media ----
 struct MediaDevice::Impl {

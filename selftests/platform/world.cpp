@@ -18,6 +18,7 @@ struct pc_table {
     std::string device;
     bool read_only;
     std::atomic<long> handles{0};
+    std::atomic<bool> noflush{false}; // device-mapper's own mark
 };
 
 struct pc_host {
@@ -191,6 +192,18 @@ void World::drop_table(pc_table *t)
     }
     std::lock_guard<std::mutex> g(lock);
     std::erase_if(state->tables, [t](auto &p) { return p.get() == t; });
+}
+
+bool noflush_suspend()
+{
+    std::lock_guard<std::mutex> g(lock);
+    return std::any_of(state->tables.begin(), state->tables.end(),
+                       [](auto &t) { return t->noflush.load(); });
+}
+
+void World::set_noflush(pc_table *t, bool on)
+{
+    t->noflush = on;
 }
 
 void World::set_cpus(u32 n)
@@ -394,6 +407,13 @@ void pc_host_detach(pc_host *h, pc_table *t) noexcept
     std::lock_guard<std::mutex> g(lock);
     if (h->table == t)
         h->table = nullptr;
+}
+
+int pc_host_noflush(pc_host *h) noexcept
+{
+    sched::assert_may_sleep("pc_host_noflush");
+    std::lock_guard<std::mutex> g(lock);
+    return h->table && h->table->noflush;
 }
 
 void pc_host_destroy(pc_host *h) noexcept

@@ -287,6 +287,11 @@ public:
     // As dtr leaves it: no handle belongs to it any more, else it is a violation.
     void drop_table(pc_table *t);
 
+    // Device-mapper marks the device as in a noflush suspend: before presuspend, until no request
+    // is left or the wait for that was interrupted. Only then it sends again what ends with
+    // PC_END_REQUEUE.
+    void set_noflush(pc_table *t, bool on);
+
     void set_cpus(u32 n); // 1 to 64, default 8; before the engine starts
 
     // One instant for all devices.

@@ -25,6 +25,12 @@ struct pc_host {
     pc_table *table;
 };
 
+namespace pcache::sim
+{
+bool noflush_suspend = false;
+u64 requeues = 0;
+} // namespace pcache::sim
+
 namespace
 {
 
@@ -333,6 +339,13 @@ void pc_host_detach(pc_host *h, pc_table *t) noexcept
 {
     if (h->table == t)
         h->table = nullptr;
+}
+
+int pc_host_noflush(pc_host *) noexcept
+{
+    sched::assert_may_sleep("pc_host_noflush");
+    requeues += noflush_suspend;
+    return noflush_suspend;
 }
 
 void pc_host_destroy(pc_host *h) noexcept

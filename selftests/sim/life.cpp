@@ -168,7 +168,7 @@ void reload()
 void administer()
 {
     char number[8];
-    switch (st.load.below(6)) {
+    switch (st.load.below(7)) {
     case 0:
     case 1:
         snprintf(number, sizeof(number), "%u", st.load.below(91));
@@ -181,6 +181,9 @@ void administer()
         break;
     case 3:
         device_suspend(true, false);
+        break;
+    case 6:
+        device_interrupted_suspend(st.load.one_in(2));
         break;
     case 4:
         reload();

@@ -177,6 +177,8 @@ constexpr u32 range_sectors = format::geometry.range_bytes / sector_bytes;
 void upper_reset()
 {
     device = {};
+    noflush_suspend = false;
+    requeues = 0;
     uppers.clear();
     unused.clear();
 }
@@ -193,6 +195,10 @@ void bio_ended(pc_bio *bio, int error)
         violation("platform.h: a bio ended twice");
     bio->ended = true;
     if (error == PC_END_REQUEUE) {
+        if (!requeues)
+            violation("device-mapper makes EIO of a request given back outside of a noflush "
+                      "suspend");
+        --requeues;
         device.requeued.push_back(bio->upper);
         bio_is_back();
         return;
@@ -322,12 +328,27 @@ int device_create()
 
 void device_suspend(bool noflush, bool with_flush)
 {
+    noflush_suspend = noflush;
     pc_target_presuspend(device.target, noflush);
     if (!noflush && with_flush) // lock_fs
         upper_flush();
     device.blocked = true;
     wait_idle();
+    noflush_suspend = false;
     pc_target_postsuspend(device.target);
+}
+
+void device_interrupted_suspend(bool noflush)
+{
+    noflush_suspend = noflush;
+    pc_target_presuspend(device.target, noflush);
+    device.blocked = true;
+    sched::sleep(sched::rng().between(us, 10 * ms));
+    noflush_suspend = false;
+    sched::sleep(sched::rng().between(us, ms));
+    device_open_gate(); // first, then the target is told
+    sched::sleep(sched::rng().between(us, 10 * ms));
+    pc_target_presuspend_undo(device.target);
 }
 
 int device_reload()

@@ -36,6 +36,7 @@ int upper_read(u32 sector, u32 count, bool nowait = false);
 // device that nobody else changes meanwhile.
 int device_create(); // and resume
 void device_suspend(bool noflush, bool with_flush);
+void device_interrupted_suspend(bool noflush); // a signal ends it before all requests have ended
 int device_resume();
 void device_open_gate(); // bios go to map() again, whatever it says
 int device_reload();

@@ -39,6 +39,11 @@ inline void cut_point(const char *what)
         at_cut_point(what);
 }
 
+// Device-mapper's mark of a noflush suspend, and how many requests it would still send again: one
+// for each time that it was asked and the mark was there.
+extern bool noflush_suspend;
+extern u64 requeues;
+
 // ---- the cache device ----
 class Media
 {

@@ -308,7 +308,7 @@ TEST(Cache, NoflushSuspendPushesWaitingWritesBack)
         bios.push_back(std::make_unique<Bio>(Image(bytes)));
         ASSERT_EQ(rig.map(*bios.back(), {PC_WRITE, i * bytes, bytes, 0, 0}), PC_TAKEN);
     }
-    pc_target_presuspend(rig.target, 1);
+    rig.begin_suspend(true);
     unsigned back = 0;
     for (auto &b : bios) {
         const int e = b->wait();
@@ -317,7 +317,7 @@ TEST(Cache, NoflushSuspendPushesWaitingWritesBack)
     }
     EXPECT_GT(back, 0u);
     rig.backing.hold_writes(false);
-    pc_target_postsuspend(rig.target);
+    rig.end_suspend();
     ASSERT_EQ(rig.resume(), 0);
     EXPECT_EQ(rig.try_write(0, Image(4096)), 0);
 }

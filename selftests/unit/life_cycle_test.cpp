@@ -39,7 +39,9 @@ int reload(Rig &rig, u64 length, bool noflush = false)
         rig.table = old_table;
         return e;
     }
+    rig.world.set_noflush(old_table, noflush);
     pc_target_presuspend(old, noflush);
+    rig.world.set_noflush(old_table, false);
     pc_target_postsuspend(old);
     rig.world.clear_log();
     const int e = rig.resume();
@@ -170,9 +172,10 @@ TEST(LifeCycle, ASuspendThatIsUndoneGoesOn)
     Rig rig;
     rig.start();
     for (const bool noflush : {false, true}) {
-        pc_target_presuspend(rig.target, noflush);
+        rig.begin_suspend(noflush);
         rig.write_pattern(0, 64u << 10);
         ASSERT_EQ(rig.flush(), 0) << "service goes on after presuspend: a freeze still writes";
+        rig.world.set_noflush(rig.table, false);
         pc_target_presuspend_undo(rig.target);
         rig.write_pattern(0, 64u << 10);
         wait_until_drained(rig);
@@ -250,7 +253,7 @@ TEST(LifeCycle, NoflushSuspendOfAFullCacheAsksTheBackingDeviceForNothing)
     rig.backing.hold_writes(true);
     auto bios = overfill(rig);
     ASSERT_TRUE(comes_true([&] { return rig.backing.counters().writes_in_flight > 0; }));
-    pc_target_presuspend(rig.target, 1);
+    rig.begin_suspend(true);
     EXPECT_GT(pushed_back(bios), 0u);
     std::atomic<u64> asked{0};
     const BackingDevice::Counters before = rig.backing.counters();
@@ -262,7 +265,7 @@ TEST(LifeCycle, NoflushSuspendOfAFullCacheAsksTheBackingDeviceForNothing)
     rig.backing.hold_writes(false);
     ASSERT_TRUE(comes_true([&] { return rig.backing.counters().writes_in_flight == 0; }));
     std::this_thread::sleep_for(50ms); // a write-back that goes on would do so now
-    pc_target_postsuspend(rig.target);
+    rig.end_suspend();
     rig.backing.set_hook(nullptr);
     EXPECT_LE(rig.backing.counters().writes, before.writes + in_flight)
         << "a write was sent after the suspend had begun";
@@ -273,6 +276,58 @@ TEST(LifeCycle, NoflushSuspendOfAFullCacheAsksTheBackingDeviceForNothing)
     EXPECT_EQ(rig.try_write(0, Image(4096)), 0);
 }
 
+// `dmsetup suspend --noflush` and a signal: device-mapper sends the requests again before it says
+// that the suspend is undone, and makes EIO of what is then given back.
+TEST(LifeCycle, AnInterruptedNoflushSuspendFailsNoWrite)
+{
+    Rig rig;
+    rig.start();
+    rig.backing.hold_writes(true);
+    auto bios = overfill(rig);
+    rig.begin_suspend(true);
+    EXPECT_GT(pushed_back(bios), 0u);
+    rig.world.set_noflush(rig.table, false);
+    auto again = overfill(rig);
+    std::this_thread::sleep_for(50ms);
+    pc_target_presuspend_undo(rig.target);
+    rig.backing.hold_writes(false);
+    for (auto &b : again)
+        EXPECT_EQ(b->wait(), 0) << "a write that was sent again";
+    wait_until_drained(rig);
+}
+
+// The batch notices the suspend while a write is in flight, and the suspend is undone before that
+// write has ended: what was not sent has not been written, and is no fault of the device's.
+TEST(LifeCycle, ABatchThatASuspendHasCutShortIsSentAgain)
+{
+    std::atomic<u32> carried_out{0};
+    std::atomic<bool> held{true};
+    Rig rig(32);
+    rig.start();
+    rig.backing.set_hook([&](Op op, u64, u64) {
+        while (op == Op::write && held && carried_out == 1) // the second one
+            std::this_thread::sleep_for(1ms);
+        carried_out += op == Op::write;
+        return 0;
+    });
+    rig.backing.hold_writes(true);
+    for (u64 i = 0; i < 64; i++) // no two are neighbours, and more than the device takes at once
+        rig.write_pattern(i * 16384, 4096);
+    ASSERT_EQ(rig.flush(), 0);
+    EXPECT_TRUE(comes_true([&] { return rig.backing.counters().writes_in_flight > 2; }));
+    std::this_thread::sleep_for(50ms); // it waits for a write to land
+    rig.begin_suspend(true);
+    rig.backing.hold_writes(false);
+    std::this_thread::sleep_for(50ms); // it has noticed
+    rig.world.set_noflush(rig.table, false);
+    pc_target_presuspend_undo(rig.target);
+    held = false;
+    wait_until_drained(rig);
+    EXPECT_TRUE(rig.backing.image() == rig.model);
+    EXPECT_FALSE(rig.world.said("write-back failed"));
+    rig.backing.set_hook(nullptr);
+}
+
 TEST(LifeCycle, NoflushSuspendWithAFailingBackingDeviceFailsNothing)
 {
     Rig rig;
@@ -280,9 +335,9 @@ TEST(LifeCycle, NoflushSuspendWithAFailingBackingDeviceFailsNothing)
     rig.backing.set_hook([](Op op, u64, u64) { return op == Op::read ? 0 : -5; });
     auto bios = overfill(rig);
     ASSERT_TRUE(comes_true([&] { return rig.world.said("write-back failed"); }));
-    pc_target_presuspend(rig.target, 1);
+    rig.begin_suspend(true);
     EXPECT_GT(pushed_back(bios), 0u);
-    pc_target_postsuspend(rig.target);
+    rig.end_suspend();
     EXPECT_NE(rig.status(), "Fail");
     rig.backing.set_hook(nullptr);
     ASSERT_EQ(rig.resume(), 0) << rig.last_error();
@@ -372,9 +427,9 @@ TEST(LifeCycle, AShorterTableIsRefusedWhileDirtyDataLiesBeyondIt)
     EXPECT_FALSE(rig.world.said("recovered"));
     rig.check("after the longer table");
     ASSERT_EQ(rig.flush(), 0);
-    pc_target_presuspend(rig.target, 1); // held writes land, and nothing more is sent
+    rig.begin_suspend(true); // held writes land, and nothing more is sent
     rig.backing.hold_writes(false);
-    pc_target_postsuspend(rig.target);
+    rig.end_suspend();
     rig.destroy();
     // The same when the media is read from scratch.
     EXPECT_EQ(rig.create({}, half), -22);

@@ -78,10 +78,22 @@ public:
         ASSERT_EQ(create(), 0) << sentence;
         ASSERT_EQ(resume(), 0) << last_error();
     }
+    // The two halves of a suspend. In between device-mapper waits for all requests: the caller sees
+    // to it.
+    void begin_suspend(bool noflush)
+    {
+        world.set_noflush(table, noflush);
+        pc_target_presuspend(target, noflush);
+    }
+    void end_suspend()
+    {
+        world.set_noflush(table, false);
+        pc_target_postsuspend(target);
+    }
     void suspend(bool noflush = false)
     {
-        pc_target_presuspend(target, noflush);
-        pc_target_postsuspend(target);
+        begin_suspend(noflush);
+        end_suspend();
     }
     void destroy()
     {

@@ -278,9 +278,9 @@ class Load
     // As dmsetup suspend and resume, with a load on the device.
     void turn(bool noflush)
     {
-        pc_target_presuspend(rig_.target, noflush);
+        rig_.begin_suspend(noflush);
         gate_.close();
-        pc_target_postsuspend(rig_.target);
+        rig_.end_suspend();
         if (rng_() % 4 == 0) { // a new life
             rig_.destroy();
             start();
