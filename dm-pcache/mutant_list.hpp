@@ -291,6 +291,12 @@ PCACHE_MUTANT(suspend_waits_for_rescue, "41", "accept_loss goes on when a suspen
               "AcceptLoss.EndsWhenASuspendBeginsAndTwoAtOnceAreSafe")
 PCACHE_MUTANT(home_not_closed, "-",
               "a table is destroyed and the cache whose home it is stays open", "Tables.*")
+PCACHE_MUTANT(removal_not_heard, "-", "the notice that the cache device goes is not heard",
+              "Removal.*")
+PCACHE_MUTANT(accepted_while_suspended, "-", "accept_loss begins on a suspended device",
+              "AcceptLoss.*Suspended*")
+PCACHE_MUTANT(grown_media_refused, "-", "a reload is refused when the cache device has grown",
+              "Target.*")
 PCACHE_MUTANT(second_user_let_in, "32", "two devices on one cache",
               "Target.SecondTableOnTheSameCacheDeviceIsRefused")
 PCACHE_MUTANT(copies_let_in, "32", "a copy of an active cache is taken",

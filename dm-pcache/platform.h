@@ -65,8 +65,10 @@ void pc_epoch_wait(void) PC_NOEXCEPT; /* until all epochs entered before have en
 /* ---- work and waiting ------------------------------------------------------------------- */
 struct pc_queue; /* a work queue that makes progress under memory pressure */
 struct pc_work;
-struct pc_queue *pc_queue_create(const char *name) PC_NOEXCEPT; /* null: no memory */
-void pc_queue_destroy(struct pc_queue *q) PC_NOEXCEPT;          /* drains; null is fine */
+struct pc_queue *
+pc_queue_create(const char *name) PC_NOEXCEPT; /* null: no memory. Makes threads: in ctr only */
+void pc_queue_drain(struct pc_queue *q) PC_NOEXCEPT;   /* until no work is left; sleeps */
+void pc_queue_destroy(struct pc_queue *q) PC_NOEXCEPT; /* drains; null is fine */
 typedef void (*pc_work_function)(void *context);
 /* A work runs in process context, never twice at once. Queued while it runs, it runs again. */
 void pc_work_init(struct pc_work *w, struct pc_queue *q, pc_work_function f,
@@ -105,6 +107,15 @@ void pc_cpu_unpin(void) PC_NOEXCEPT;
 
 /* ---- the cache device: only media/persist and media/device call these ---------------------- */
 u64 pc_media_bytes(const struct pc_media *m) PC_NOEXCEPT;
+/* As a table line may name it: major:minor. Valid while it is open. */
+const char *pc_media_name(const struct pc_media *m) PC_NOEXCEPT;
+/*
+ * gone(context) is called once when the device is about to be taken away, at once if that has begun
+ * already; null: no more. Its memory stays until pc_media_close: whoever takes it away waits for
+ * that. The call may sleep and must not close the device. None is under way when this returns. Not
+ * every device has such a notice. May sleep.
+ */
+void pc_media_watch(struct pc_media *m, void (*gone)(void *context), void *context) PC_NOEXCEPT;
 /*
  * The address of bytes [offset, offset + length), contiguous in the address space; null and a log
  * line if they cannot be had. Valid until pc_media_close. May sleep.
@@ -171,6 +182,7 @@ void pc_media_exchange(struct pc_media *a, struct pc_media *b) PC_NOEXCEPT;
 
 /* ---- the backing device --------------------------------------------------------------------- */
 u64 pc_backing_bytes(const struct pc_backing *b) PC_NOEXCEPT;
+const char *pc_backing_name(const struct pc_backing *b) PC_NOEXCEPT; /* as for media */
 u32 pc_backing_block(const struct pc_backing *b) PC_NOEXCEPT; /* bytes of its logical block */
 const void *pc_backing_identity(const struct pc_backing *b) PC_NOEXCEPT;
 /* All three in multiples of the device's logical block; `to` from pc_alloc, 512 bytes or more.
@@ -189,8 +201,9 @@ typedef void (*pc_backing_done)(void *context, int error);
  * Reads `bytes` at `offset` into pages: pieces of 4096 bytes of a block from pc_alloc that is a
  * multiple of that, at most PC_READ_PAGES, the last one filled in part. Offset and bytes in
  * multiples of the device's logical block. 0: `done` will be called, and the pages belong to the
- * device until then. -ENOMEM: nothing was done. nowait: a read that would have to wait in the
- * device's queue ends with -EAGAIN. Never sleeps.
+ * device until then. -ENOMEM, -EAGAIN: nothing was done. nowait: a read that would have to wait in
+ * the device's queue ends with -EAGAIN; one that the device takes in parts only is not begun. Never
+ * sleeps.
  */
 #define PC_READ_PAGES 64
 int pc_backing_read_pages(struct pc_backing *b, u64 offset, void *const *pages, u32 bytes,

@@ -13,11 +13,13 @@ namespace
 constinit LockClass waiting_class{"pcache waiting"};
 constinit LockClass settings_class{"pcache settings"};
 constinit LockClass parts_class{"pcache parts"};
+constinit LockClass removal_class{"pcache removal"};
 using format::backing_crc_bytes;
 } // namespace
 
 Cache::Cache() noexcept
-    : parts_lock_(parts_class), waiting_lock_(waiting_class), settings_lock_(settings_class)
+    : parts_lock_(parts_class), removal_lock_(removal_class), waiting_lock_(waiting_class),
+      settings_lock_(settings_class)
 {
 }
 
@@ -31,21 +33,25 @@ void Cache::close() noexcept
 {
     if (state() == State::running || state() == State::read_only)
         quiesce();
-    state_.store_release(static_cast<u32>(State::inactive));
     drop_parts();
+    if (device_.media())
+        pc_media_watch(device_.media(), nullptr, nullptr);
+    pc_queue_destroy(queue_);
+    queue_ = nullptr;
     device_.close();
     pc_backing_close(backing_);
     backing_ = nullptr;
+    state_.store_release(static_cast<u32>(State::inactive));
 }
 
 void Cache::drop_parts() noexcept
 {
-    pc_queue_destroy(queue_); // drains: no work is left behind it
-    queue_ = nullptr;
-    if (parts_) {
-        parts_->~Parts();
-        pc_free(parts_);
-    }
+    if (!parts_)
+        return;
+    let_removal_in(false);
+    pc_queue_drain(queue_); // no work is left behind it
+    parts_->~Parts();
+    pc_free(parts_);
     parts_ = nullptr;
 }
 
@@ -85,6 +91,12 @@ rt::Error Cache::open(pc_media *media, pc_backing *backing, pc_host *host, u64 l
                                            : "cache device cannot be mapped"};
         return e;
     }
+    queue_ = pc_queue_create("pcache");
+    if (!queue_) {
+        why = {rt::Error::no_memory, "out of memory"};
+        return why.error;
+    }
+    watch_media();
     media::Inspection in;
     RT_TRY(inspect(in, why));
     if (in.has_extension)
@@ -153,15 +165,14 @@ rt::Error Cache::allocate_parts() noexcept
     if (!memory)
         return rt::Error::no_memory;
     parts_ = ::new (memory) Parts(device_, backing_);
-    queue_ = pc_queue_create("pcache");
-    if (!queue_)
-        return rt::Error::no_memory;
     admit_work_.init(
         queue_, [](void *c) { static_cast<Cache *>(c)->admit_worker(); }, this);
     reclaim_work_.init(
         queue_, [](void *c) { static_cast<Cache *>(c)->reclaim_worker(); }, this);
     read_only_.work.init(
         queue_, [](void *c) { static_cast<Cache *>(c)->rescue_worker(); }, this);
+    removal_work_.init(
+        queue_, [](void *c) { static_cast<Cache *>(c)->removal_worker(); }, this);
 
     Parts &p = *parts_;
     const u32 segments = device_.chain_length();
@@ -192,6 +203,7 @@ rt::Error Cache::allocate_parts() noexcept
         if (!mutant(Mutant::keys_not_kept_apart))
             p.write_back.keep_keys_apart();
     }
+    let_removal_in(true);
     return rt::Error::none;
 }
 
@@ -385,6 +397,8 @@ void Cache::publish_tails() noexcept
 rt::Error Cache::start(media::Refusal &why, Claim claim) noexcept
 {
     claim_ = claim;
+    if (media_gone())
+        return media::refuse(why, rt::Error::no_device, "the cache device is being removed");
     if (const rt::Error e = build(why); !ok(e)) {
         drop_parts();
         return e;
@@ -409,6 +423,7 @@ void Cache::run() noexcept
     state_.store_release(static_cast<u32>(State::running));
     parts_->log.prepare_spare();
     reclaim_work_.kick();
+    let_removal_in(true);
 }
 
 // ---- suspend and resume -------------------------------------------------------------------

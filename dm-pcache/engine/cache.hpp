@@ -231,6 +231,13 @@ private:
     void call_for_help(const Request &front, bool staged) noexcept;
     bool anybody_waiting() const noexcept { return waiting_count_.load_acquire() != 0; }
 
+    // removal.cpp
+    void watch_media() noexcept;
+    void media_goes() noexcept;
+    bool media_gone() const noexcept { return media_gone_.load_acquire() != 0; }
+    void removal_worker() noexcept;
+    void let_removal_in(bool in) noexcept;
+
     // reclaim.cpp
     void reclaim_worker() noexcept;
     bool reclaim_step(u64 now) noexcept;
@@ -269,9 +276,14 @@ private:
     // Made by start(), in this order; destroyed the other way round.
     struct Parts;
     Parts *parts_ = nullptr;
-    pc_queue *queue_ = nullptr;
+    pc_queue *queue_ = nullptr; // from open() on: it needs threads, which need memory
     Mutex parts_lock_;
     ReadOnly read_only_;
+    // The notice that the media goes comes at any time: see removal.cpp.
+    rt::Atomic<u32> media_gone_{0};
+    Mutex removal_lock_;
+    bool removal_let_in_ = false; // removal_work_ may be kicked; guarded by removal_lock_
+    Work removal_work_;
 
     SpinLock waiting_lock_;
     rt::Queue<Request> waiting_;

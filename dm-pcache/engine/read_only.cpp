@@ -82,6 +82,7 @@ rt::Error Cache::build_read_only(media::Activation &activation, const media::Ins
 void Cache::enter_read_only() noexcept
 {
     state_.store_release(static_cast<u32>(State::read_only));
+    let_removal_in(true);
     if (read_only_.newer)
         pc_log(host_, PC_ERR,
                "read-only: %s; reads are answered as far as the log is understood, writes end with "
@@ -131,7 +132,9 @@ rt::Error Cache::accept_loss(media::Refusal &why) noexcept
     if (read_only_.accepting.xchg(1))
         return refuse(why, rt::Error::busy, "accept_loss is under way already");
     rt::Error e = rt::Error::none;
-    if (state() != State::read_only)
+    if (suspending() && !mutant(Mutant::accepted_while_suspended))
+        e = refuse(why, rt::Error::busy, "accept_loss: the device is suspended");
+    else if (state() != State::read_only)
         e = refuse(why, rt::Error::invalid, "accept_loss: the cache is not read-only");
     else if (read_only_.newer)
         e = refuse(why, rt::Error::not_supported,

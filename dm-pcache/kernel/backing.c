@@ -73,7 +73,7 @@ exit_bios:
 free:
     kfree(b);
 put:
-    dm_put_device(t->ti, device);
+    pc_table_put_device(t, device);
     return error;
 }
 
@@ -83,7 +83,7 @@ void pc_backing_close(struct pc_backing *b)
         return;
     b->table->backing = NULL;
     b->table->backing_device = NULL;
-    dm_put_device(b->table->ti, b->device);
+    pc_table_put_device(b->table, b->device);
     bioset_exit(&b->bios);
     bioset_exit(&b->reads);
     kfree(b);
@@ -93,6 +93,11 @@ void pc_backing_exchange(struct pc_backing *a, struct pc_backing *b)
 {
     swap(a->table, b->table);
     swap(a->device, b->device);
+}
+
+const char *pc_backing_name(const struct pc_backing *b)
+{
+    return b->device->name;
 }
 
 u64 pc_backing_bytes(const struct pc_backing *b)
@@ -202,18 +207,40 @@ void pc_wio_drop(struct pc_wio *w)
     bio_io_error(&w->bio);
 }
 
+/*
+ * A bio that the block layer has to split and must not wait ends with EAGAIN, however often it is
+ * sent.
+ */
+static bool may_be_split(const struct bio *bio)
+{
+    struct request_queue *q = bdev_get_queue(bio->bi_bdev);
+    u64 start = get_start_sect(bio->bi_bdev) + bio->bi_iter.bi_sector;
+    u32 chunk = q->limits.chunk_sectors;
+    u32 segments = 0;
+    u16 i;
+
+    for (i = 0; i < bio->bi_vcnt; i++)
+        segments += (bio->bi_io_vec[i].bv_len - 1) / queue_max_segment_size(q) + 1;
+    if (segments > queue_max_segments(q) || bio_sectors(bio) > queue_max_sectors(q) ||
+        queue_virt_boundary(q) > PAGE_SIZE - 1)
+        return true;
+    return chunk && sector_div(start, chunk) + bio_sectors(bio) > chunk;
+}
+
 int pc_backing_read_pages(struct pc_backing *b, u64 offset, void *const *pages, u32 bytes,
                           int nowait, pc_backing_done done, void *context)
 {
     const u32 page = 4096;
-    struct bio *bio = bio_alloc_bioset(b->device->bdev, DIV_ROUND_UP(bytes, page),
-                                       REQ_OP_READ | REQ_SYNC | (nowait ? REQ_NOWAIT : 0),
-                                       GFP_NOWAIT | __GFP_NOWARN, &b->reads);
-    struct pc_wio *w = container_of(bio, struct pc_wio, bio);
+    struct pc_wio *w;
+    struct bio *bio;
     u32 at, step;
 
+    bio = bio_alloc_bioset(b->device->bdev, DIV_ROUND_UP(bytes, page),
+                           REQ_OP_READ | REQ_SYNC | (nowait ? REQ_NOWAIT : 0),
+                           GFP_NOWAIT | __GFP_NOWARN, &b->reads);
     if (!bio)
         return -ENOMEM;
+    w = container_of(bio, struct pc_wio, bio);
     for (at = 0; at < bytes; at += step) {
         step = min(bytes - at, page);
         if (add_bytes(bio, pages[at / page], step) != step) {
@@ -222,6 +249,10 @@ int pc_backing_read_pages(struct pc_backing *b, u64 offset, void *const *pages, 
         }
     }
     bio->bi_iter.bi_sector = offset >> SECTOR_SHIFT;
+    if (nowait && may_be_split(bio)) {
+        bio_put(bio);
+        return -EAGAIN;
+    }
     bio->bi_end_io = ended;
     w->done = done;
     w->context = context;

@@ -8,6 +8,9 @@
  * an LV of several segments several. A range that the engine needs in one piece and that is not, is
  * vmap'ed alone: mapping all of a device that is larger than DRAM would fail.
  *
+ * The page maps below are held from open to close, so that a removal of the device waits until it
+ * is closed; removal.c has the notice of it.
+ *
  * Pages that the driver knows to be bad (badblocks) are mapped like the others, by the access mode
  * for recovery, and listed; the list does not change either.
  *
@@ -18,16 +21,22 @@
 #include <linux/blkdev.h>
 #include <linux/dax.h>
 #include <linux/libnvdimm.h>
-#include <linux/list.h>
+#include <linux/memremap.h>
 #include <linux/mm.h>
 #include <linux/sched/mm.h>
 #include <linux/sizes.h>
 #include <linux/slab.h>
+#include <linux/sort.h>
 #include <linux/uaccess.h>
 #include <linux/vmalloc.h>
+#include <linux/xarray.h>
 #include <asm/barrier.h>
 
 #include "dm-pcache/kernel/internal.h"
+#include "dm-pcache/kernel/removal.h"
+
+/* A table of pieces of at most 24 MiB. */
+#define MOST_PIECES (1U << 20)
 
 /* No more than this is asked for at once: some drivers count a mapping in an int of bytes. */
 #define STEP_PAGES (SZ_1G >> PAGE_SHIFT)
@@ -43,9 +52,14 @@ struct bad {
 };
 
 struct extra {
-    struct list_head link;
-    u64 first_page, pages;
+    struct extra *next; /* from the same page on, of another length */
+    u64 pages;
     u8 *address;
+};
+
+/* Of the linear mapping. */
+struct stretch {
+    const u8 *from, *to;
 };
 
 struct pc_media {
@@ -56,8 +70,13 @@ struct pc_media {
     u32 count, room;
     struct bad *bad;
     u32 bad_count, bad_room;
+    struct stretch *memory; /* what the pieces take, by address, joined */
+    u32 memory_count;
+    struct dev_pagemap **maps; /* held; few: one for each namespace */
+    u32 map_count, map_room;
+    struct pc_watch watch;
     struct mutex lock;
-    struct list_head extras;
+    struct xarray extras; /* by first page */
 };
 
 /* ---- the map -------------------------------------------------------------------------- */
@@ -88,6 +107,8 @@ static int append(struct pc_media *m, u64 first_page, u64 pages, u8 *address)
         last->pages += pages;
         return 0;
     }
+    if (m->count == MOST_PIECES)
+        return -E2BIG;
     last = grown(m->pieces, m->count, &m->room, sizeof(*last));
     if (!last)
         return -ENOMEM;
@@ -109,6 +130,33 @@ static int append_bad(struct pc_media *m, u64 page)
         return -ENOMEM;
     m->bad = last;
     m->bad[m->bad_count++] = (struct bad){page, 1};
+    return 0;
+}
+
+/* Keeps the page structures of a namespace for as long as the device is open. */
+static int hold_map(struct pc_media *m, const struct page *page)
+{
+    struct dev_pagemap *map, **maps;
+    u32 i;
+
+    if (!is_zone_device_page(page))
+        return 0;
+    map = get_dev_pagemap(page_to_pfn(page), NULL);
+    if (!map)
+        return -ENODEV; /* it is on its way out */
+    for (i = m->map_count; i; i--) {
+        if (m->maps[i - 1] == map) {
+            put_dev_pagemap(map);
+            return 0;
+        }
+    }
+    maps = grown(m->maps, m->map_count, &m->map_room, sizeof(*maps));
+    if (!maps) {
+        put_dev_pagemap(map);
+        return -ENOMEM;
+    }
+    m->maps = maps;
+    m->maps[m->map_count++] = map;
     return 0;
 }
 
@@ -136,10 +184,56 @@ static long map_step(struct pc_media *m, u64 at, u64 wanted, u8 **address, bool 
     return got;
 }
 
+static int by_address(const void *a, const void *b)
+{
+    const struct stretch *x = a, *y = b;
+
+    return x->from < y->from ? -1 : x->from > y->from;
+}
+
+/* For pc_media_overlap(): the pieces by address, neighbours joined. */
+static int index_memory(struct pc_media *m, const char **sentence)
+{
+    u32 i, last = 0;
+
+    m->memory = kvmalloc_array(m->count, sizeof(*m->memory), GFP_KERNEL);
+    if (!m->memory) {
+        *sentence = "out of memory";
+        return -ENOMEM;
+    }
+    for (i = 0; i < m->count; i++) {
+        m->memory[i].from = m->pieces[i].address;
+        m->memory[i].to = m->pieces[i].address + (m->pieces[i].pages << PAGE_SHIFT);
+    }
+    sort(m->memory, m->count, sizeof(*m->memory), by_address, NULL);
+    for (i = 1; i < m->count; i++) {
+        if (m->memory[i].from <= m->memory[last].to)
+            m->memory[last].to = max(m->memory[last].to, m->memory[i].to);
+        else
+            m->memory[++last] = m->memory[i];
+    }
+    m->memory_count = last + 1;
+    return 0;
+}
+
+static int refuse_piece(struct pc_media *m, const char *path, int error, const char **sentence)
+{
+    if (error == -E2BIG)
+        pc_refuse(m->table, sentence,
+                  "cache device is in too many pieces: give a striped volume larger chunks",
+                  "%s, more than %u", path, MOST_PIECES);
+    else if (error == -ENODEV)
+        pc_refuse(m->table, sentence, "cache device is being removed", "%s", path);
+    else
+        *sentence = "out of memory";
+    return error;
+}
+
 static int map_all(struct pc_media *m, const char *path, const char **sentence)
 {
     u64 pages = m->bytes >> PAGE_SHIFT;
     u64 at = 0;
+    int error;
 
     while (at < pages) {
         u64 wanted = min_t(u64, pages - at, STEP_PAGES);
@@ -160,14 +254,17 @@ static int map_all(struct pc_media *m, const char *path, const char **sentence)
             return -EOPNOTSUPP;
         }
         got = min_t(u64, got, wanted);
-        if (append(m, at, got, address) || (bad && append_bad(m, at + got - 1))) {
-            *sentence = "out of memory";
-            return -ENOMEM;
-        }
+        error = hold_map(m, virt_to_page(address));
+        if (!error)
+            error = append(m, at, got, address);
+        if (!error && bad)
+            error = append_bad(m, at + got - 1);
+        if (error)
+            return refuse_piece(m, path, error, sentence);
         at += got;
         cond_resched();
     }
-    return 0;
+    return index_memory(m, sentence);
 }
 
 /* The piece that holds a page of the device. */
@@ -227,11 +324,11 @@ int pc_media_open(struct pc_table *t, const char *path, struct pc_media **out,
     m = kzalloc(sizeof(*m), GFP_KERNEL);
     if (!m) {
         *sentence = "out of memory";
-        dm_put_device(t->ti, device);
+        pc_table_put_device(t, device);
         return -ENOMEM;
     }
     mutex_init(&m->lock);
-    INIT_LIST_HEAD(&m->extras);
+    xa_init(&m->extras);
     m->table = t;
     m->device = device;
     m->start = get_start_sect(device->bdev) << SECTOR_SHIFT;
@@ -239,6 +336,10 @@ int pc_media_open(struct pc_table *t, const char *path, struct pc_media **out,
     t->media = device->bdev;
 
     error = check_device(t, device, path, sentence);
+    if (!error && pc_watch_begin(&m->watch, device->bdev, device->dax_dev)) {
+        *sentence = "out of memory";
+        error = -ENOMEM;
+    }
     if (!error)
         error = map_all(m, path, sentence);
     if (error) {
@@ -249,29 +350,56 @@ int pc_media_open(struct pc_table *t, const char *path, struct pc_media **out,
     return 0;
 }
 
-void pc_media_close(struct pc_media *m)
+static void free_extras(struct pc_media *m)
 {
     struct extra *e, *next;
+    unsigned long page;
+
+    xa_for_each(&m->extras, page, e)
+    {
+        for (; e; e = next) {
+            next = e->next;
+            vunmap(e->address);
+            kfree(e);
+        }
+    }
+    xa_destroy(&m->extras);
+}
+
+void pc_media_close(struct pc_media *m)
+{
+    u32 i;
 
     if (!m)
         return;
-    list_for_each_entry_safe(e, next, &m->extras, link)
-    {
-        vunmap(e->address);
-        kfree(e);
-    }
+    pc_watch_end(&m->watch);
+    free_extras(m);
+    for (i = 0; i < m->map_count; i++)
+        put_dev_pagemap(m->maps[i]);
     m->table->media = NULL;
-    dm_put_device(m->table->ti, m->device);
+    pc_table_put_device(m->table, m->device);
     kvfree(m->pieces);
     kvfree(m->bad);
+    kvfree(m->memory);
+    kvfree(m->maps);
     mutex_destroy(&m->lock);
     kfree(m);
+}
+
+void pc_media_watch(struct pc_media *m, void (*gone)(void *context), void *context)
+{
+    pc_watch_call(&m->watch, gone, context);
 }
 
 void pc_media_exchange(struct pc_media *a, struct pc_media *b)
 {
     swap(a->table, b->table);
     swap(a->device, b->device);
+}
+
+const char *pc_media_name(const struct pc_media *m)
+{
+    return m->device->name;
 }
 
 u64 pc_media_bytes(const struct pc_media *m)
@@ -298,19 +426,17 @@ int pc_media_bad_stretch(const struct pc_media *m, u32 i, struct pc_media_stretc
 /* A page of persistent memory has one address in the linear mapping. */
 int pc_media_overlap(const struct pc_media *a, const struct pc_media *b)
 {
-    u32 i, j;
+    u32 i = 0, j = 0;
 
-    for (i = 0; i < a->count; i++) {
-        const u8 *from = a->pieces[i].address;
-        const u8 *to = from + (a->pieces[i].pages << PAGE_SHIFT);
+    while (i < a->memory_count && j < b->memory_count) {
+        const struct stretch *x = &a->memory[i], *y = &b->memory[j];
 
-        for (j = 0; j < b->count; j++) {
-            const struct piece *p = &b->pieces[j];
-
-            if (p->address < to && from < p->address + (p->pages << PAGE_SHIFT))
-                return 1;
-        }
-        cond_resched();
+        if (x->from < y->to && y->from < x->to)
+            return 1;
+        if (x->to <= y->to)
+            i++;
+        else
+            j++;
     }
     return 0;
 }
@@ -321,23 +447,25 @@ static u8 *find_extra(struct pc_media *m, u64 first_page, u64 pages)
 {
     struct extra *e;
 
-    list_for_each_entry(e, &m->extras, link) if (e->first_page == first_page &&
-                                                 e->pages == pages) return e->address;
+    for (e = xa_load(&m->extras, first_page); e; e = e->next)
+        if (e->pages >= pages)
+            return e->address;
     return NULL;
 }
 
 static u8 *vmap_pages(struct pc_media *m, u64 first_page, u64 pages)
 {
     struct page **table = kvmalloc_array(pages, sizeof(*table), GFP_KERNEL);
+    const struct piece *r = find_piece(m, first_page);
     u8 *address = NULL;
-    u64 i;
+    u64 i, at;
 
     if (!table)
         return NULL;
-    for (i = 0; i < pages; i++) {
-        const struct piece *r = find_piece(m, first_page + i);
-
-        table[i] = virt_to_page(r->address + ((first_page + i - r->first_page) << PAGE_SHIFT));
+    for (i = 0, at = first_page; i < pages; i++, at++) {
+        if (at == r->first_page + r->pages)
+            r++;
+        table[i] = virt_to_page(r->address + ((at - r->first_page) << PAGE_SHIFT));
     }
     address = vmap(table, pages, VM_MAP, PAGE_KERNEL);
     kvfree(table);
@@ -351,15 +479,19 @@ static u8 *add_extra(struct pc_media *m, u64 first_page, u64 pages)
 
     if (!e)
         return NULL;
-    e->first_page = first_page;
+    e->next = xa_load(&m->extras, first_page);
     e->pages = pages;
     e->address = vmap_pages(m, first_page, pages);
-    if (!e->address) {
-        kfree(e);
-        return NULL;
-    }
-    list_add(&e->link, &m->extras);
+    if (!e->address)
+        goto free;
+    if (xa_err(xa_store(&m->extras, first_page, e, GFP_KERNEL)))
+        goto unmap;
     return e->address;
+unmap:
+    vunmap(e->address);
+free:
+    kfree(e);
+    return NULL;
 }
 
 u8 *pc_media_map(struct pc_media *m, u64 offset, u64 length)

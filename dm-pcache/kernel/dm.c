@@ -9,6 +9,7 @@
 #define pr_fmt(fmt) "dm-pcache: " fmt
 #include <linux/bio.h>
 #include <linux/module.h>
+#include <linux/sched/mm.h>
 #include <linux/sizes.h>
 #include <linux/slab.h>
 
@@ -62,8 +63,11 @@ static void pcache_dtr(struct dm_target *ti)
 static int pcache_preresume(struct dm_target *ti)
 {
     struct pc_table *t = ti->private;
+    unsigned int scope = memalloc_noio_save();
+    int error = pc_target_preresume(t->target);
 
-    return pc_target_preresume(t->target);
+    memalloc_noio_restore(scope);
+    return error;
 }
 
 static void pcache_presuspend(struct dm_target *ti)
@@ -90,6 +94,10 @@ static void pcache_postsuspend(struct dm_target *ti)
 /* ---- requests ------------------------------------------------------------------------- */
 
 /*
+ * A polled bio carries NOWAIT as well, but an EAGAIN would reach the user as an error:
+ * device-mapper sends it once more, polled no longer, and gives on what comes of that. So it waits
+ * like any other; whoever polls finds it ended when it is.
+ *
  * False for what this target does not take. Device-mapper sends the flush of a write that asks for
  * one ahead as an empty bio, so a bio is one thing or the other.
  */
@@ -101,7 +109,7 @@ static bool translate(struct dm_target *ti, struct bio *bio, struct pc_io *io)
         .offset = (u64)dm_target_offset(ti, bio->bi_iter.bi_sector) << SECTOR_SHIFT,
         .length = bio->bi_iter.bi_size,
         .fua = !!(bio->bi_opf & REQ_FUA),
-        .nowait = !!(bio->bi_opf & REQ_NOWAIT),
+        .nowait = (bio->bi_opf & REQ_NOWAIT) && !(bio->bi_opf & REQ_POLLED),
     };
     if (preflush && !io->length) {
         io->op = PC_FLUSH;

@@ -56,10 +56,12 @@ void pc_refuse(struct pc_table *t, const char **out, const char *sentence, const
 
 /*
  * Opens a device of a table line for reading and writing. 0, or a negative errno with *sentence
- * set. Refuses a read-only table or device, and one device in both roles. May sleep.
+ * set. Refuses a read-only table or device, one device in both roles, and a device on which
+ * another device-mapper target than ours is. May sleep.
  */
 enum pc_role { PC_ROLE_CACHE, PC_ROLE_BACKING };
 int pc_table_get_device(struct pc_table *t, const char *path, enum pc_role role,
                         struct dm_dev **out, const char **sentence);
+void pc_table_put_device(struct pc_table *t, struct dm_dev *device);
 
 #endif

@@ -3,18 +3,29 @@
  * table.c - what a table line says about itself, and how its devices are opened and refused
  * (platform.h, "opening the devices of a table line").
  *
- * Called from ctr and preresume, which device-mapper serialises per table; may sleep.
+ * Called from ctr, preresume and dtr, which device-mapper serialises per table; may sleep.
+ *
+ * All device-mapper targets open their devices with one holder, so that the block layer refuses
+ * none of them beside another. An LV on the device would be a second view of it, and neither would
+ * see the other's writes. So the claims are counted: a mapped device makes one, for all its tables,
+ * and of those of this module `claims` knows. Who comes later is not seen.
+ *
+ * `claims_lock` guards the list alone: opening and closing may wait for a device. A device that two
+ * mapped devices open or close in one moment may be refused to the one, though it would be free.
  */
 #define pr_fmt(fmt) "dm-pcache: " fmt
 #include <linux/blkdev.h>
+#include <linux/list.h>
 #include <linux/mm.h>
+#include <linux/mutex.h>
+#include <linux/slab.h>
 #include <linux/vmalloc.h>
 
 #include "dm-pcache/kernel/internal.h"
 
 static const struct {
     const char *name;
-    const char *missing, *busy, *unopened, *read_only;
+    const char *missing, *busy, *unopened, *read_only, *mapped;
 } roles[] = {
     [PC_ROLE_CACHE] =
         {
@@ -23,6 +34,8 @@ static const struct {
             .busy = "cache device is in use: unmount it, or remove what holds it",
             .unopened = "cache device cannot be opened",
             .read_only = "cache device is read-only: a cache must be writable",
+            .mapped = "another device-mapper device is on the cache device: remove it, see "
+                      "/sys/class/block/NAME/holders",
         },
     [PC_ROLE_BACKING] =
         {
@@ -31,6 +44,8 @@ static const struct {
             .busy = "backing device is in use: unmount it, or remove what holds it",
             .unopened = "backing device cannot be opened",
             .read_only = "backing device is read-only: a cache must write back to it",
+            .mapped = "another device-mapper device is on the backing device: remove it, see "
+                      "/sys/class/block/NAME/holders",
         },
 };
 
@@ -62,9 +77,104 @@ static const char *why_unopened(enum pc_role role, int error)
     }
 }
 
+/* What tables of one mapped device have open. */
+struct claim {
+    struct list_head link;
+    const struct block_device *bdev;
+    const struct mapped_device *md;
+    u32 opened;
+};
+static LIST_HEAD(claims);
+static DEFINE_MUTEX(claims_lock);
+
+static struct claim *find_claim(const struct block_device *bdev, const struct mapped_device *md)
+{
+    struct claim *c;
+
+    list_for_each_entry(c, &claims, link) if (c->bdev == bdev && c->md == md) return c;
+    return NULL;
+}
+
+static int claim(const struct block_device *bdev, const struct mapped_device *md)
+{
+    struct claim *fresh = kzalloc(sizeof(*fresh), GFP_KERNEL);
+    struct claim *c;
+
+    if (!fresh)
+        return -ENOMEM;
+    mutex_lock(&claims_lock);
+    c = find_claim(bdev, md);
+    if (!c) {
+        c = fresh;
+        c->bdev = bdev;
+        c->md = md;
+        list_add(&c->link, &claims);
+        fresh = NULL;
+    }
+    c->opened++;
+    mutex_unlock(&claims_lock);
+    kfree(fresh);
+    return 0;
+}
+
+static void disclaim(const struct block_device *bdev, const struct mapped_device *md)
+{
+    struct claim *c;
+
+    mutex_lock(&claims_lock);
+    c = find_claim(bdev, md);
+    if (!WARN_ON_ONCE(!c) && --c->opened == 0) {
+        list_del(&c->link);
+        kfree(c);
+    }
+    mutex_unlock(&claims_lock);
+}
+
+/* The block layer counts a claim of a whole device twice. */
+static bool claimed_by_others(struct block_device *bdev)
+{
+    int each = bdev_is_partition(bdev) ? 1 : 2;
+    int ours = 0;
+    struct claim *c;
+
+    mutex_lock(&claims_lock);
+    list_for_each_entry(c, &claims, link) ours += c->bdev == bdev;
+    mutex_unlock(&claims_lock);
+    return READ_ONCE(bdev->bd_holders) > each * ours;
+}
+
+/* dm_get_device, and whether somebody else has it. *mapped: that is why it is refused. */
+static int open_alone(struct pc_table *t, const char *path, struct dm_dev **out, bool *mapped)
+{
+    struct mapped_device *md = dm_table_get_md(t->ti->table);
+    int error = dm_get_device(t->ti, path, dm_table_get_mode(t->ti->table), out);
+
+    *mapped = false;
+    if (error)
+        return error;
+    error = claim((*out)->bdev, md);
+    if (error) {
+        dm_put_device(t->ti, *out);
+        return error;
+    }
+    *mapped = claimed_by_others((*out)->bdev);
+    if (*mapped) {
+        pc_table_put_device(t, *out);
+        return -EBUSY;
+    }
+    return 0;
+}
+
+void pc_table_put_device(struct pc_table *t, struct dm_dev *device)
+{
+    disclaim(device->bdev, dm_table_get_md(t->ti->table));
+    dm_put_device(t->ti, device);
+}
+
 int pc_table_get_device(struct pc_table *t, const char *path, enum pc_role role,
                         struct dm_dev **out, const char **sentence)
 {
+    bool mapped;
     int error;
 
     if (pc_table_is_read_only(t)) {
@@ -72,20 +182,21 @@ int pc_table_get_device(struct pc_table *t, const char *path, enum pc_role role,
                   roles[role].name, path);
         return -EROFS;
     }
-    error = dm_get_device(t->ti, path, dm_table_get_mode(t->ti->table), out);
+    error = open_alone(t, path, out, &mapped);
     if (error) {
-        pc_refuse(t, sentence, why_unopened(role, error), "%s, error %d", path, error);
+        pc_refuse(t, sentence, mapped ? roles[role].mapped : why_unopened(role, error),
+                  "%s, error %d", path, error);
         return error;
     }
     if (bdev_read_only((*out)->bdev)) {
         pc_refuse(t, sentence, roles[role].read_only, "%s", path);
-        dm_put_device(t->ti, *out);
+        pc_table_put_device(t, *out);
         return -EROFS;
     }
     if ((*out)->bdev == t->media || (*out)->bdev == t->backing) {
         pc_refuse(t, sentence, "cache device and backing device are the same: give two devices",
                   "%s", path);
-        dm_put_device(t->ti, *out);
+        pc_table_put_device(t, *out);
         return -EINVAL;
     }
     return 0;

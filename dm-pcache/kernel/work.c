@@ -25,6 +25,11 @@ struct pc_queue *pc_queue_create(const char *name)
     return (struct pc_queue *)alloc_workqueue("pcache_%s", WQ_MEM_RECLAIM | WQ_UNBOUND, 0, name);
 }
 
+void pc_queue_drain(struct pc_queue *q)
+{
+    drain_workqueue((struct workqueue_struct *)q);
+}
+
 void pc_queue_destroy(struct pc_queue *q)
 {
     if (q)

@@ -24,9 +24,12 @@ bool overlap(Instance &a, const pc_media_identity &id, const pc_media *media) no
            (pc_media_overlap(a.cache.media(), media) && !mutant(Mutant::second_user_let_in));
 }
 
-bool equal(const pc_media_identity &a, const pc_media_identity &b) noexcept
+// What has grown is the same device: the running cache goes on in the range that it knows.
+bool same_or_grown(const pc_media_identity &running, const pc_media_identity &named) noexcept
 {
-    return a.dax == b.dax && a.start == b.start && a.bytes == b.bytes;
+    return running.dax == named.dax && running.start == named.start &&
+           (running.bytes == named.bytes ||
+            (running.bytes < named.bytes && !mutant(Mutant::grown_media_refused)));
 }
 } // namespace
 
@@ -44,13 +47,16 @@ Registry::Answer Registry::look_up(const void *owner, const pc_media *media,
     const void *back = pc_backing_identity(backing);
     for (Instance *i = first_; i; i = i->next) {
         if (i->owner == owner) {
-            if (equal(i->media, id) && i->backing == back) {
+            if (same_or_grown(i->media, id) && i->backing == back) {
                 i->references++;
                 out = i;
                 return Answer::takeover;
             }
-            *sentence = "a reload must name the cache device and the backing device that are in "
-                        "use: remove the device to change them";
+            *sentence =
+                id.dax == i->media.dax && id.start == i->media.start && id.bytes < i->media.bytes
+                    ? "the cache device has become smaller than the cache that is active on it"
+                    : "a reload must name the cache device and the backing device that are in "
+                      "use: remove the device to change them";
             return Answer::refused;
         }
         if (overlap(*i, id, media)) {

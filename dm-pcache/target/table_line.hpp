@@ -18,6 +18,7 @@ namespace pcache::target
 inline constexpr usize path_bytes = 256; // longest device name taken, its NUL included
 
 struct TableLine {
+    // As given; once they are open, as device-mapper names them.
     char cache[path_bytes];
     char backing[path_bytes];
     engine::Options options;

@@ -40,6 +40,9 @@ void leave_home(Instance &i, const pc_table *t) noexcept
     i.cache.close();
 }
 
+// Of the backing device: cached data of a page can then be written to it, and read from it, alone.
+constexpr u32 largest_block = format::page_bytes;
+
 // What ctr has opened so far; closed again unless it was handed on.
 struct Opened : rt::NonCopyable {
     pc_media *media = nullptr;
@@ -64,6 +67,13 @@ int open_devices(pc_table *table, const TableLine &line, u64 length_bytes, Opene
         return e;
     if (const int e = pc_media_open(table, line.cache, &o.media, sentence); e)
         return e;
+    if (pc_backing_block(o.backing) > largest_block) {
+        *sentence =
+            "backing device has logical blocks above 4096 bytes: give one with smaller ones";
+        pc_log(nullptr, PC_ERR, "the backing device %s has blocks of %u bytes", line.backing,
+               pc_backing_block(o.backing));
+        return rt::to_errno(rt::Error::invalid);
+    }
     const u64 backing_bytes = pc_backing_bytes(o.backing);
     if (length_bytes > backing_bytes) {
         *sentence = "the table is longer than the backing device";
@@ -72,6 +82,13 @@ int open_devices(pc_table *table, const TableLine &line, u64 length_bytes, Opene
         return rt::to_errno(rt::Error::invalid);
     }
     return 0;
+}
+
+// As TABLE prints them: they load again whatever words were given.
+void take_names(pc_target &t, const Opened &o) noexcept
+{
+    (void)pc_format(t.line.cache, sizeof(t.line.cache), "%s", pc_media_name(o.media));
+    (void)pc_format(t.line.backing, sizeof(t.line.backing), "%s", pc_backing_name(o.backing));
 }
 
 // A new instance over `o`, which is used up.
@@ -134,6 +151,7 @@ int pc_target_ctr(pc_table *t, unsigned argc, char **argv, u64 length_bytes, pc_
     if (!error)
         error = open_devices(t, target->line, length_bytes, o, sentence);
     if (!error) {
+        take_names(*target, o);
         switch (
             registry->look_up(pc_table_owner(t), o.media, o.backing, target->instance, sentence)) {
         case Registry::Answer::takeover:

@@ -100,13 +100,14 @@ class Disk:
 
     serial: the name by which the test finds it (default disk0, disk1, ...). snapshot=1: the guest
     writes to a copy of FILE that lasts for the run, over all its boots. ro=1: read-only.
+    segments=N: its requests have at most N segments (2 less than a power of two).
     In place of FILE, twin=SERIAL: that disk once more, by a way on which every FLUSH fails.
     """
 
     def __init__(self, spec, index, folder, others=()):
         first, *rest = spec.split(",")
         opts = dict(r.partition("=")[::2] for r in rest)
-        unknown = set(opts) - {"serial", "iops", "block", "ro", "snapshot"}
+        unknown = set(opts) - {"serial", "iops", "block", "segments", "ro", "snapshot"}
         if unknown:
             raise GuestError(f"--disk {spec}: unknown {', '.join(sorted(unknown))}")
         self.index, self.opts = index, opts
@@ -143,6 +144,8 @@ class Disk:
             drive += ",readonly=on"
         if "block" in self.opts:
             device += f",logical_block_size={self.opts['block']},physical_block_size={self.opts['block']}"
+        if "segments" in self.opts:  # a request has two descriptors more
+            device += f",queue-size={int(self.opts['segments']) + 2},seg-max-adjust=on"
         return ["-drive", drive, "-device", device]
 
 

@@ -62,6 +62,7 @@ struct BackingDevice::Impl {
     pc_event *completed() const { return reinterpret_cast<pc_event *>(event_room); }
 
     std::unique_ptr<Store> store;
+    std::string name;
     std::atomic<u64> shown; // of its bytes
     alignas(PC_SPINLOCK_ALIGN) mutable u8 lock_room[PC_SPINLOCK_SIZE];
     alignas(PC_EVENT_ALIGN) mutable u8 event_room[PC_EVENT_SIZE];
@@ -286,6 +287,11 @@ pc_backing *BackingDevice::open(pc_table *table)
     Lock g(*impl_);
     ++impl_->handles;
     return new pc_backing{impl_.get(), table};
+}
+
+void BackingDevice::set_name(const std::string &name)
+{
+    impl_->name = name;
 }
 
 void BackingDevice::set_bytes(u64 n)
@@ -542,6 +548,11 @@ void pc_backing_close(pc_backing *b) noexcept
     }
     hold_table(b->table, -1);
     delete b;
+}
+
+const char *pc_backing_name(const pc_backing *b) noexcept
+{
+    return b->device->name.c_str();
 }
 
 void pc_backing_exchange(pc_backing *a, pc_backing *b) noexcept

@@ -83,6 +83,11 @@ struct MediaDevice::Impl {
     std::unique_ptr<Store> store;
     std::atomic<bool> scattered{false};
     std::atomic<u64> handles{0};
+    std::string name;
+    std::atomic<u64> claimed{0}; // bytes, for the identity of those who open it; 0: all
+    std::mutex watch_lock;       // held over the calls
+    std::set<pc_media *> watched;
+    bool gone = false;
 
     mutable std::shared_mutex poison_lock;
     std::set<u64> poisoned;  // line numbers

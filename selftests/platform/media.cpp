@@ -6,6 +6,7 @@
 // that would hide a race. With the power model a store and its note are one step under
 // power_lock().
 #include <cstring>
+#include <utility>
 #include "selftests/platform/internal.hpp"
 
 using namespace pcache::selftest;
@@ -13,6 +14,15 @@ using namespace pcache::selftest;
 struct pc_media {
     MediaDevice::Impl *device;
     pc_table *table; // may be null
+    u64 claimed;     // bytes
+    void (*gone)(void *) = nullptr;
+    void *context = nullptr;
+    // Once; with watch_lock held.
+    void tell()
+    {
+        if (auto *f = std::exchange(gone, nullptr))
+            f(context);
+    }
 };
 
 namespace
@@ -195,7 +205,29 @@ pc_media *MediaDevice::open(pc_table *table)
 {
     ++impl_->handles;
     hold_table(table, 1);
-    return new pc_media{impl_.get(), table};
+    const u64 claimed = impl_->claimed;
+    auto *m = new pc_media{impl_.get(), table, claimed ? claimed : bytes()};
+    std::lock_guard<std::mutex> g(impl_->watch_lock);
+    impl_->watched.insert(m);
+    return m;
+}
+
+void MediaDevice::set_name(const std::string &name)
+{
+    impl_->name = name;
+}
+
+void MediaDevice::set_claimed(u64 bytes)
+{
+    impl_->claimed = bytes;
+}
+
+void MediaDevice::take_away()
+{
+    std::lock_guard<std::mutex> g(impl_->watch_lock);
+    impl_->gone = true;
+    for (pc_media *m : impl_->watched)
+        m->tell();
 }
 
 void MediaDevice::read(u64 offset, void *to, usize n) const
@@ -374,9 +406,28 @@ void pc_media_close(pc_media *m) noexcept
             i = mappings().erase(i);
         }
     }
+    {
+        std::lock_guard<std::mutex> g(m->device->watch_lock);
+        m->device->watched.erase(m);
+    }
     --m->device->handles;
     hold_table(m->table, -1);
     delete m;
+}
+
+void pc_media_watch(pc_media *m, void (*gone)(void *), void *context) noexcept
+{
+    sched::assert_may_sleep("pc_media_watch");
+    std::lock_guard<std::mutex> g(m->device->watch_lock);
+    m->gone = gone;
+    m->context = context;
+    if (m->device->gone)
+        m->tell();
+}
+
+const char *pc_media_name(const pc_media *m) noexcept
+{
+    return m->device->name.c_str();
 }
 
 void pc_media_exchange(pc_media *a, pc_media *b) noexcept
@@ -398,7 +449,7 @@ int pc_media_rewrite_page(pc_media *m, u64 offset, const void *page) noexcept
 
 void pc_media_identify(const pc_media *m, pc_media_identity *id) noexcept
 {
-    *id = {m->device, 0, m->device->store->bytes()};
+    *id = {m->device, 0, m->claimed};
 }
 
 int pc_media_overlap(const pc_media *a, const pc_media *b) noexcept

@@ -52,9 +52,14 @@ struct pc_queue {
 
 namespace
 {
-std::atomic<u64> queues{0};
+std::atomic<u64> queues{0}, queues_ever{0};
 thread_local const pc_work *my_work; // the one whose function this thread is in
 } // namespace
+
+u64 pcache::selftest::World::queues_made()
+{
+    return queues_ever;
+}
 
 u64 pcache::selftest::sched::live_queues()
 {
@@ -140,9 +145,20 @@ pc_queue *pc_queue_create(const char *name) noexcept
         return nullptr;
     pc_free(probe);
     ++queues;
+    ++queues_ever;
     auto *q = new pc_queue;
     q->name = name;
     return q;
+}
+
+void pc_queue_drain(pc_queue *q) noexcept
+{
+    sched::assert_may_sleep("pc_queue_drain");
+    std::unique_lock<std::mutex> g(q->lock);
+    for (const pc_work *w : q->pending)
+        if (w->due > pc_now_ns())
+            broken("a queue drained while a delayed work is pending: stop it first");
+    q->changed.wait(g, [q] { return q->pending.empty() && q->running.empty(); });
 }
 
 void pc_queue_destroy(pc_queue *q) noexcept

@@ -126,6 +126,7 @@ MediaDevice &add(const std::string &path, std::unique_ptr<Store> s)
 {
     auto d = std::make_unique<MediaDevice>(std::make_unique<MediaDevice::Impl>(std::move(s)));
     std::lock_guard<std::mutex> g(lock);
+    d->set_name(path);
     return *state->media.emplace_back(path, std::move(d)).second;
 }
 
@@ -133,6 +134,7 @@ BackingDevice &add_disk(const std::string &path, std::unique_ptr<Store> s)
 {
     auto d = make_backing(std::move(s));
     std::lock_guard<std::mutex> g(lock);
+    d->set_name(path);
     return *state->backings.emplace_back(path, std::move(d)).second;
 }
 } // namespace

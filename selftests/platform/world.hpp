@@ -54,6 +54,11 @@ public:
     // Copies a file in, holes left out; the device must be at least as large. False: no such file.
     bool load_file(const std::string &file);
 
+    void set_name(const std::string &name); // pc_media_name; at first that of add_media
+    void set_claimed(u64 bytes);            // of the identity of those who open it from now on
+    // The notice that it goes, to all who have it open and all who open it later.
+    void take_away();
+
     // Each pc_media_map gives addresses that do not follow those of the one before.
     void set_scattered(bool on);
 
@@ -126,6 +131,7 @@ public:
     // What is read and written in other units than that is an abort (default 512). Before it is
     // opened.
     void set_logical_block(u32 bytes);
+    void set_name(const std::string &name); // pc_backing_name; at first that of add_backing
     // Writes are held back, neither carried out nor completed, until it is set to false.
     void hold_writes(bool on);
     // Reads into pages (pc_backing_read_pages) are carried out, so that they have the bytes of now,
@@ -310,6 +316,8 @@ public:
     static void at_lock(u32 n, std::function<void()> f);
     // The same for mutexes, whatever the thread holds: f() takes none of what that is.
     static void at_mutex(u32 n, std::function<void()> f);
+
+    static u64 queues_made(); // ever; threads come with each
 
     std::vector<LogLine> log() const;
     bool said(std::string_view part) const; // some log line contains it

@@ -272,6 +272,18 @@ void pc_media_close(pc_media *m) noexcept
     --live_media;
 }
 
+const char *pc_media_name(const pc_media *) noexcept
+{
+    return "cache";
+}
+
+const char *pc_backing_name(const pc_backing *) noexcept
+{
+    return "backing";
+}
+
+void pc_media_watch(pc_media *, void (*)(void *), void *) noexcept {} // it never goes
+
 void pc_media_identify(const pc_media *, pc_media_identity *id) noexcept
 {
     *id = {&media, 0, media.bytes()};

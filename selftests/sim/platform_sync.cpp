@@ -214,18 +214,30 @@ pc_queue *pc_queue_create(const char *name) noexcept
     return queues.back().get();
 }
 
+// Until no work of it is left; `what` waits.
+static void wait_for_works(pc_queue *q, const char *what)
+{
+    for (auto &w : works)
+        if (w->queue == q && w->pending && !w->started && w->due > sched::now())
+            violation(std::string(what) + " while a delayed work is pending: stop it first");
+    for (usize i = 0; i < works.size(); ++i)
+        while (works[i]->queue == q && (works[i]->pending || works[i]->running))
+            sched::block(works[i].get(), what);
+}
+
+void pc_queue_drain(pc_queue *q) noexcept
+{
+    sched::assert_may_sleep("pc_queue_drain");
+    wait_for_works(q, "pc_queue_drain");
+}
+
 void pc_queue_destroy(pc_queue *q) noexcept
 {
     sched::assert_may_sleep("pc_queue_destroy");
     if (!q)
         return;
     q->closing = true;
-    for (auto &w : works)
-        if (w->queue == q && w->pending && !w->started && w->due > sched::now())
-            violation("a queue destroyed while a delayed work is pending: stop it first");
-    for (usize i = 0; i < works.size(); ++i)
-        while (works[i]->queue == q && (works[i]->pending || works[i]->running))
-            sched::block(works[i].get(), "pc_queue_destroy");
+    wait_for_works(q, "pc_queue_destroy");
     --live_queues;
 }
 

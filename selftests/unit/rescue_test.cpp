@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 // selftests/unit/rescue_test.cpp - what accept_loss finds on its own way over the data
 // (engine/rescue.cpp). The steps of accept_loss as a whole: read_only_test.cpp.
+#include <atomic>
 #include "selftests/unit/damage_rig.hpp"
 
 namespace pcache::selftest
@@ -77,6 +78,27 @@ void bad_page_outlives_an_attempt(u64 refused, u64 bytes)
     rig.media.set_repairable(true);
     ASSERT_EQ(rig.message({"accept_loss"}), 0) << rig.last_error();
     EXPECT_TRUE(rig.can_be_read(bad)) << "the page was left as it was";
+    rig.write_everywhere();
+}
+
+// Workers of the new cache would begin to work on a device that is suspended.
+TEST(AcceptLoss, GivenAgainOnASuspendedDeviceItIsRefusedAndStoresNothing)
+{
+    RescueRig rig;
+    (void)rig.start_with_a_bad_line();
+    rig.media.poison(format::superblock_offset, 64);
+    rig.media.set_repairable(false);
+    EXPECT_EQ(rig.message({"accept_loss"}), -5);
+    rig.media.set_repairable(true);
+    rig.suspend();
+    std::atomic<u64> fences{0};
+    rig.world.set_fence_hook([&] { fences++; });
+    EXPECT_EQ(rig.message({"accept_loss"}), -16);
+    rig.world.set_fence_hook(nullptr);
+    EXPECT_EQ(fences, 0u);
+    EXPECT_TRUE(rig.read_only()) << rig.status();
+    ASSERT_EQ(rig.resume(), 0) << rig.last_error();
+    ASSERT_EQ(rig.message({"accept_loss"}), 0) << rig.last_error();
     rig.write_everywhere();
 }
 

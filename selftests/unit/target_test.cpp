@@ -207,6 +207,55 @@ TEST(Target, ReloadThatNamesOtherDevicesIsRefused)
     EXPECT_NE(std::string(sentence).find("a reload must name"), std::string::npos);
 }
 
+TEST(Target, AReloadIsTakenWhenTheCacheDeviceHasGrownAndRefusedWhenItHasShrunk)
+{
+    Rig rig;
+    rig.start();
+    rig.write_pattern(4096, 8192);
+    for (const bool grown : {false, true}) {
+        pc_target *old = rig.target;
+        pc_table *old_table = rig.table;
+        rig.media.set_claimed(grown ? rig.media.bytes() + (64u << 10)
+                                    : rig.media.bytes() - (64u << 10));
+        const int error = rig.create();
+        if (!grown) {
+            EXPECT_EQ(error, -16);
+            EXPECT_NE(rig.sentence.find("has become smaller"), std::string::npos) << rig.sentence;
+            rig.target = old;
+            rig.table = old_table;
+            continue;
+        }
+        ASSERT_EQ(error, 0) << rig.sentence;
+        pc_target_presuspend(old, 0);
+        pc_target_postsuspend(old);
+        ASSERT_EQ(rig.resume(), 0) << rig.last_error();
+        pc_target_dtr(old);
+        rig.world.drop_table(old_table);
+    }
+    rig.write_pattern(0, 4096);
+    rig.check("after both");
+}
+
+TEST(Target, ABackingDeviceWithBlocksAbove4KiBIsRefused)
+{
+    Rig rig;
+    rig.backing.set_logical_block(8192);
+    EXPECT_EQ(rig.create(), -22);
+    EXPECT_NE(rig.sentence.find("blocks above 4096"), std::string::npos) << rig.sentence;
+    rig.backing.set_logical_block(4096);
+    rig.start();
+}
+
+// A name with a blank could not be loaded again.
+TEST(Target, TableNamesTheDevicesAsDeviceMapperDoes)
+{
+    Rig rig;
+    rig.media.set_name("259:0");
+    rig.backing.set_name("8:16");
+    rig.start();
+    EXPECT_EQ(rig.status(1), "259:0 8:16 4 cache_mode writeback data_crc false");
+}
+
 TEST(Target, StatusHasMainlinesNineFields)
 {
     Rig rig;

@@ -94,6 +94,10 @@ sectors() { # DEVICE: length in 512-byte sectors
 	blockdev --getsz "$1"
 }
 
+number() { # DEVICE: major:minor, as TABLE prints it
+	printf '%d:%d' "0x$(stat -L -c %t "$1")" "0x$(stat -L -c %T "$1")"
+}
+
 table_line() { # CACHE BACKING [OPTION...]: a whole table over all of BACKING
 	tl_cache=$1
 	tl_backing=$2

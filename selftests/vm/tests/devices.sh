@@ -41,6 +41,22 @@ must remove two
 must create one "$(table_line ${CACHE}p1 "$BACKING")"
 ok "a cache on a partition opens again" reads_pattern p1 /dev/mapper/one 4096 $((1 << 20))
 must remove one
+
+# Both as one striped volume: 281,600 pieces.
+stripes="0 2252800 striped 2 8 ${CACHE}p1 0 ${CACHE}p2 0"
+must create striped "$stripes"
+must dd if=/dev/zero of=/dev/mapper/striped bs=128k count=1 oflag=direct conv=notrunc status=none
+begin=$(uptime_s)
+ok "a cache on a volume of 4 KiB stripes is made" create pcache "$(table_line /dev/mapper/striped "$LARGE")"
+ok "in a few seconds" [ $(($(uptime_s) - begin)) -le 10 ]
+ok "it takes writes" write_pattern striped $DEV 0 $((4 << 20))
+ok "they read back" reads_pattern striped $DEV 0 $((4 << 20))
+refuses "one of its partitions, while it is in use" "in use|is on the" "$(table_line ${CACHE}p1 "$BACKING")"
+must close_cache
+must create pcache "$(table_line /dev/mapper/striped "$LARGE")"
+ok "it opens again" reads_pattern striped $DEV 0 $((4 << 20))
+must close_cache
+must remove striped
 must wipe_cache
 must blockdev --rereadpt $CACHE
 

@@ -28,7 +28,7 @@ must dmsetup mknodes
 blank() { dd if=$CACHE bs=128k count=1 iflag=direct status=none | cmp -n 131072 - /dev/zero; }
 ok "a table that was only loaded says Inactive" \
 	sh -c 'dmsetup status --inactive pcache | grep -q "pcache Inactive *$"'
-ok "and prints itself" [ "$(dmsetup table --inactive pcache)" = "$(table "$HALF") 4 cache_mode writeback data_crc false" ]
+ok "and prints itself" [ "$(dmsetup table --inactive pcache)" = "0 $HALF pcache $(number $CACHE) $(number $LOW) 4 cache_mode writeback data_crc false" ]
 must dmsetup clear pcache
 ok "when it is cleared it has written nothing" blank
 
