@@ -132,10 +132,10 @@ rt::Error Cache::accept_loss(media::Refusal &why) noexcept
     if (read_only_.accepting.xchg(1))
         return refuse(why, rt::Error::busy, "accept_loss is under way already");
     rt::Error e = rt::Error::none;
-    if (suspending() && !mutant(Mutant::accepted_while_suspended))
-        e = refuse(why, rt::Error::busy, "accept_loss: the device is suspended");
-    else if (state() != State::read_only)
+    if (state() != State::read_only)
         e = refuse(why, rt::Error::invalid, "accept_loss: the cache is not read-only");
+    else if (suspending() && !mutant(Mutant::accepted_while_suspended))
+        e = refuse(why, rt::Error::busy, "accept_loss: the device is suspended");
     else if (read_only_.newer)
         e = refuse(why, rt::Error::not_supported,
                    "accept_loss: something newer wrote the media: use that driver");
