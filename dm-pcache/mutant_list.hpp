@@ -159,6 +159,14 @@ PCACHE_MUTANT(crc_of_another_pass, "38", "the crc is that of another look at the
               "DataCrc.OwnerWhoChangesPagesMeanwhileNeverMakesABadCrc")
 PCACHE_MUTANT(crc_not_verified, "-", "data with a wrong crc is given out",
               "DataCrc.ChangedBitInDirtyDataIsAnErrorOfThatKeyAlone")
+PCACHE_MUTANT(key_summed_per_piece, "-", "a read sums a key once for each piece that it has of it",
+              "LongKeys.AReadSumsEachKeyOnce")
+PCACHE_MUTANT(summed_in_map, "-", "map() sums keys of any length",
+              "LongKeys.MapSumsNoMoreThanItMay")
+PCACHE_MUTANT(nowait_read_waits, "-", "a NOWAIT read waits for the worker that sums",
+              "LongKeys.ANowaitReadThatWouldGoToAWorkerEndsWithAgain")
+PCACHE_MUTANT(verified_per_piece, "-", "write-back sums a key once for each piece of it",
+              "LongKeys.WriteBackSumsEachKeyOnce")
 
 /* FLUSH */
 PCACHE_MUTANT(flush_overtakes_leader, "46",
@@ -221,6 +229,19 @@ PCACHE_MUTANT(ranges_not_locked, "35", "writes to one backing sector do not wait
               "RangeLockTest.AnOverlapping*")
 
 /* data that cannot be read */
+PCACHE_MUTANT(part_blocks_served, "-",
+              "clean keys that are no whole blocks of the backing device are served",
+              "GrownBlocks.CleanKeysThatAreNoWholeBlocks*")
+PCACHE_MUTANT(part_blocks_left, "-", "what is left of a block that is ignored in part is served",
+              "GrownBlocks.CleanKeysThatAreNoWholeBlocks*")
+PCACHE_MUTANT(block_not_compared, "-",
+              "dirty keys that are no whole blocks of the backing device are accepted",
+              "GrownBlocks.DirtyKeysThatAreNoWholeBlocks*")
+PCACHE_MUTANT(too_few_segments_served, "15",
+              "writes are taken with fewer segments than log, heads and reclaim need",
+              "TooFewSegments.*")
+PCACHE_MUTANT(recovery_over_budget, "-", "recovery takes what memory the log asks for",
+              "RecoveryBudget.*")
 PCACHE_MUTANT(lost_passed, "50", "dirty tail passes what is lost", "Poison.WhatIsLostIsLost*")
 PCACHE_MUTANT(lost_taken_for_clean, "15, 50", "what is lost is read from the backing device",
               "Poison.DirtyDataOnABadLineFailsThatRangeAloneUntilItIsWrittenAnew")

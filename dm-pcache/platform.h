@@ -152,9 +152,15 @@ u32 pc_media_from_bio_crc(u8 *to, struct pc_bio *bio, u32 bio_offset, u32 bytes,
                           u32 crc) PC_NOEXCEPT;
 /* Sums `bytes` of media. 0, or -EIO when a line is poisoned; *crc is then undefined. */
 int pc_media_crc(const u8 *from, usize bytes, u32 *crc) PC_NOEXCEPT;
-/* Sums `bytes` of media and copies `wanted` of them, from `skip` on, to the bio. As above. */
-int pc_media_to_bio_crc(struct pc_bio *bio, u32 bio_offset, const u8 *from, u32 bytes, u32 skip,
-                        u32 wanted, u32 *crc) PC_NOEXCEPT;
+/*
+ * Sums `bytes` of media and copies pieces of them to the bio, as above: of each piece `bytes` from
+ * `skip` on, to `bio_offset`. Pieces are apart from each other and ascend in both.
+ */
+struct pc_piece {
+    u32 skip, bytes, bio_offset;
+};
+int pc_media_to_bio_crc(struct pc_bio *bio, const u8 *from, u32 bytes,
+                        const struct pc_piece *pieces, u32 count, u32 *crc) PC_NOEXCEPT;
 /*
  * Writes one page (4096 bytes) of the cache device as a block device and durably: what clears
  * poison. `offset` is a multiple of 4096; the mapping shows the page afterwards. 0 or -errno. May

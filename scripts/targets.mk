@@ -34,7 +34,7 @@ threads:
 
 .PHONY: threads sim sim-real sim-exhaustive mutants fuzz nth-failure nth-failure-all demo check check-long guest-shell guest-tools kernels deps
 
-GUEST_TOOLS := pattern journal flip restless iowatch findpage
+GUEST_TOOLS := pattern journal flip restless iowatch findpage longkeys
 
 build/guest/tools/%: selftests/vm/tools/%.c
 	@mkdir -p $(@D)

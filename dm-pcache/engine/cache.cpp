@@ -109,7 +109,7 @@ rt::Error Cache::take_facts(media::BackingFacts &facts) noexcept
     const rt::Result<u32> crc = take_backing_crc();
     if (!crc)
         return crc.error();
-    facts = {pc_backing_bytes(backing_), *crc, length_};
+    facts = {pc_backing_bytes(backing_), *crc, length_, pc_backing_block(backing_)};
     return rt::Error::none;
 }
 
@@ -191,6 +191,12 @@ rt::Error Cache::allocate_parts() noexcept
     RT_TRY(p.write_back.allocate(
         {[](void *c, u64 bytes) noexcept { static_cast<Cache *>(c)->landed(bytes); }, this}));
     RT_TRY(p.damage.allocate(queue_, host_));
+    if (data_crc_)
+        RT_TRY(p.summed_reads.allocate(
+            queue_, {[](void *c, Request &r, SegmentId s) noexcept {
+                         return static_cast<Cache *>(c)->summed_read_failed(r, s);
+                     },
+                     this}));
     RT_TRY(p.gc.allocate(queue_, host_,
                          {[](void *c) noexcept { static_cast<Cache *>(c)->freed(); }, this}));
     const u64 pages = u64{segments} * (format::data_bytes / format::page_bytes);
@@ -207,119 +213,11 @@ rt::Error Cache::allocate_parts() noexcept
     return rt::Error::none;
 }
 
-namespace
+// The log has a segment, its reserve, and each data head one; one more goes round.
+bool Cache::too_few_segments() const noexcept
 {
-// Puts the keys of the log into the index, in replay order.
-struct Recovery {
-    const media::Device &device;
-    Segments &segments;
-    Shard *shards;
-    NodeBudget &budget;
-    SegmentId log_segment; // of the record before
-    u64 dirty_bytes = 0;
-    u64 ghosts = 0, lost = 0; // pages
-
-    rt::Error key(const media::ReplayedKey &k) noexcept
-    {
-        follow(k.record.segment);
-        Shard &s = shards[shard_of(k.offset)];
-        if (!s.can_operate(1))
-            s.provide_for_recovery(budget);
-        const u64 sector = k.offset / format::sector_bytes;
-        const u32 sectors = k.length / format::sector_bytes;
-        if (k.stale) {
-            if (mutant(Mutant::stale_key_counted_in))
-                segments.recover_key(k.segment);
-            if (!mutant(Mutant::stale_key_skipped))
-                (void)s.tree.remove(sector, sectors);
-            return rt::Error::none;
-        }
-        const Place place{k.segment.value, k.segment_offset / format::sector_bytes};
-        const bool again = k.dirty && !mutant(Mutant::logged_again_forgotten) &&
-                           logged_again(s, sector, sectors, place);
-        s.insert_key({sector, sectors, place}, k.data_crc);
-        if (again)
-            mark_lost(s, {sector, sectors, place, extent_flag::lost});
-        segments.recover_key(k.segment);
-        if (k.dirty)
-            dirty_bytes += k.length;
-        if (!mutant(Mutant::bad_pages_not_marked) &&
-            device.known_bad(device.data_offset(k.segment) + k.segment_offset, k.length))
-            mark_bad_pages(k, s);
-        return rt::Error::none;
-    }
-    // The log goes on in this segment.
-    void follow(SegmentId s) noexcept
-    {
-        if (!(s == log_segment))
-            segments.set_log_next(log_segment, s);
-        log_segment = s;
-    }
-    // An older key says the same of some part: what a key is logged again for is that it cannot be
-    // read (relog.cpp). It is lost at once, then, or GC, when it passes the older one, would take
-    // the index's entry for that one's.
-    bool logged_again(const Shard &s, u64 sector, u32 sectors, Place place) noexcept
-    {
-        for (u32 at = 0; at < sectors;) {
-            const Run run = s.tree.lookup(sector + at, sectors - at);
-            if (run.hit && run.place == Place{place.segment, place.sector + at})
-                return true;
-            at += run.sectors;
-        }
-        return false;
-    }
-    void mark_lost(Shard &s, const Extent &e) noexcept
-    {
-        while (!s.tree.can_operate(1))
-            s.provide_for_eviction(budget);
-        s.tree.insert(e);
-    }
-    // What of a key lies in pages known to be bad, or with data_crc all of it, since it is read as
-    // a whole: lost if it is dirty. The key holds its segment all the same, and hides what is
-    // older.
-    void mark_bad_pages(const media::ReplayedKey &k, Shard &s) noexcept
-    {
-        const u64 data = device.data_offset(k.segment);
-        const u32 end = k.segment_offset + k.length;
-        for (u32 at = k.segment_offset, next; at < end; at = next) {
-            next = s.sums.on()
-                       ? end
-                       : rt::min(rt::round_down(at, format::page_bytes) + format::page_bytes, end);
-            if (!device.known_bad(data + at, next - at))
-                continue;
-            mark_lost(s, {(k.offset + (at - k.segment_offset)) / format::sector_bytes,
-                          (next - at) / format::sector_bytes,
-                          {k.segment.value, at / format::sector_bytes},
-                          k.dirty ? extent_flag::lost : extent_flag::ghost});
-            (k.dirty ? lost : ghosts) +=
-                rt::round_up(next - at, format::page_bytes) / format::page_bytes;
-        }
-    }
-};
-} // namespace
-
-rt::Error Cache::recover(media::Activation &activation, const media::Inspection &in) noexcept
-{
-    Parts &p = *parts_;
-    for (u32 i = 0; i < in.segments; i++) {
-        p.segments.set_generation({i}, in.generations[i]);
-        if (in.log_segments[i])
-            p.segments.recover_log({i});
-        if (in.retired[i] || (i < read_only_.unusable.size() && read_only_.unusable[i]))
-            p.segments.recover_bad({i});
-    }
-    Recovery recovery{device_, p.segments, p.shards, p.budget, in.key_tail.segment};
-    RT_TRY(activation.replay(in, recovery));
-    recovery.follow(in.head.segment);
-    if (recovery.ghosts || recovery.lost)
-        pc_log(host_, recovery.lost ? PC_ERR : PC_WARN,
-               "keys on pages known to be bad: %llu pages of clean data come from the backing "
-               "device, %llu pages of dirty data are lost: reads of them fail until they are "
-               "written anew",
-               recovery.ghosts, recovery.lost);
-    p.segments.finish_recovery();
-    p.log.dirty_recovered(recovery.dirty_bytes);
-    return rt::Error::none;
+    const u32 needed = 1 + log_reserve + parts_->heads.count() + 1;
+    return parts_->segments.in_service() < needed && !mutant(Mutant::too_few_segments_served);
 }
 
 // Everything up to the last step of activation; nothing runs yet.
@@ -363,6 +261,10 @@ rt::Error Cache::build(media::Refusal &why) noexcept
     RT_TRY(allocate_parts());
     RT_TRY(recover(activation, in));
     why = {};
+    if (too_few_segments()) {
+        stay_read_only(in, too_few_segments_sentence);
+        return rt::Error::none;
+    }
     RT_TRY(activation.activate(in, in.cache_info.flags, facts, parts_->metadata, why));
     RT_TRY(claim_uuid(parts_->metadata.extension().uuid, why));
     for (u32 i = 0; i < in.segments; i++) {
@@ -371,6 +273,8 @@ rt::Error Cache::build(media::Refusal &why) noexcept
     }
     parts_->log.begin_session(in.head, in.start_number, in.newest_number, in.leave_head_segment);
     publish_tails();
+    if (too_few_segments()) // activation has found more pages that cannot be read
+        stay_read_only(in, too_few_segments_sentence);
     pc_log(host_, PC_INFO, "recovered %llu keys (%llu dirty) in %llu ms", in.keys, in.dirty_keys,
            (pc_now_ns() - begin) / millisecond);
     return rt::Error::none;
@@ -496,6 +400,7 @@ void Cache::quiesce() noexcept
     parts_->write_back.halt();
     const bool clean = stop_service();
     parts_->fills.drain();
+    parts_->summed_reads.drain();
     drain_waiting_after_stop();
     if (!mutant(Mutant::staged_left_at_stop))
         parts_->log.commit_and_wait();
@@ -622,6 +527,7 @@ rt::Error Cache::resume(media::Refusal &why) noexcept
         return media::refuse(why, rt::Error::invalid, media::small_backing_sentence);
     TableFit fit;
     RT_TRY(fit_table(fit, why));
+    RT_TRY(fit_blocks(why));
     RT_TRY(begin_next_session(fit, why));
     run();
     return rt::Error::none;

@@ -29,6 +29,11 @@
 namespace pcache::engine
 {
 
+class FrontEviction;
+
+inline constexpr const char *too_few_segments_sentence =
+    "too few segments of the cache device are left without pages that cannot be read: replace it";
+
 enum class State : u32 {
     inactive, // not activated yet, or activation failed
     running,
@@ -173,7 +178,7 @@ private:
     rt::Error fit_table(TableFit &fit, media::Refusal &why) noexcept;
     rt::Error begin_next_session(const TableFit &fit, media::Refusal &why) noexcept;
     rt::Error allocate_parts() noexcept;
-    rt::Error recover(media::Activation &activation, const media::Inspection &in) noexcept;
+    bool too_few_segments() const noexcept;
     void publish_tails() noexcept;
     rt::Result<u32> take_backing_crc() noexcept;
     rt::Error take_facts(media::BackingFacts &facts) noexcept;
@@ -185,10 +190,22 @@ private:
     void stop_cleanly() noexcept;
     void drop_parts() noexcept;
 
+    // recovery.cpp
+    rt::Error recover(media::Activation &activation, media::Inspection &in) noexcept;
+    rt::Error pass_evicted(media::Activation &activation, media::Inspection &in,
+                           const FrontEviction &front) noexcept;
+
+    // block_fit.cpp
+    template <class F>
+    rt::Error for_each_key(F &&f, media::Refusal &why) noexcept;
+    rt::Error fit_blocks(media::Refusal &why) noexcept;
+    void tell_ignored(u64 keys, u32 block) noexcept;
+
     // read_only.cpp
     pc_verdict map_read_only(pc_bio *bio, void *memory, const pc_io &io) noexcept;
-    rt::Error build_read_only(media::Activation &activation, const media::Inspection &in,
+    rt::Error build_read_only(media::Activation &activation, media::Inspection &in,
                               media::Refusal &why) noexcept;
+    void stay_read_only(const media::Inspection &in, const char *sentence) noexcept;
     void enter_read_only() noexcept;
     void stop_workers() noexcept;
     rt::Error accept_loss_alone(media::Refusal &why) noexcept;
@@ -206,6 +223,8 @@ private:
 
     // reads.cpp
     pc_verdict map_read(pc_bio *bio, void *memory, const pc_io &io) noexcept;
+    pc_verdict read_summed(pc_bio *bio, void *memory, const pc_io &io, u32 sectors) noexcept;
+    bool summed_read_failed(Request &r, SegmentId s) noexcept;
     pc_verdict read_damaged(pc_bio *bio, void *memory, const pc_io &io, u32 sectors) noexcept;
     pc_verdict map_miss(pc_bio *bio, const pc_io &io, u32 sectors) noexcept;
     bool fill_wanted() const noexcept;
@@ -246,6 +265,7 @@ private:
     bool idle(u64 now) noexcept;
     u32 low_water() const noexcept;
     bool low() const noexcept;
+    bool index_too_large() const noexcept;
     bool space_wanted() const noexcept;
     void watch_space() noexcept;
     void end_pacing() noexcept;
@@ -270,6 +290,7 @@ private:
     u32 key_sectors_ = 0;   // that a key covers at most
     Claim claim_{};         // of the last start()
     u64 length_ = 0;        // of the table at hand, bytes
+    u32 block_bytes_ = 0;   // of the backing device's logical block, which the index fits
     u64 fitted_length_ = 0; // no key of the log lies beyond; known since the last start or resume
     rt::Atomic<u32> state_{0};
 

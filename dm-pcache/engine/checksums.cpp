@@ -3,6 +3,7 @@
 #include "dm-pcache/engine/checksums.hpp"
 #include "dm-pcache/engine/shard.hpp"
 #include "dm-pcache/engine/shard_of.hpp"
+#include "dm-pcache/mutants.hpp"
 
 namespace pcache::engine
 {
@@ -69,15 +70,12 @@ u32 Checksums::run(Place p, u32 sectors, Checksum &c) const noexcept
     return static_cast<u32>(rt::min<u64>(sectors, e.end() - at));
 }
 
-namespace
-{
 bool reaches_bad_page(const media::Device &device, const Checksum &c) noexcept
 {
     const u64 offset =
         device.data_offset({c.place.segment}) + u64{c.place.sector} * format::sector_bytes;
     return device.known_bad(offset, u64{c.sectors} * format::sector_bytes);
 }
-} // namespace
 
 bool can_be_read(const media::Device &device, const Checksum &c) noexcept
 {
@@ -85,24 +83,17 @@ bool can_be_read(const media::Device &device, const Checksum &c) noexcept
 }
 
 rt::Error load_hit(const media::Device &device, pc_bio *bio, u32 bio_offset, Place place,
-                   u32 sectors, const Checksum *key) noexcept
+                   u32 sectors) noexcept
 {
-    const u32 bytes = sectors * format::sector_bytes;
-    if (!key)
-        return media::persist::load_to_bio(
-            bio, bio_offset,
-            device.data({place.segment}) + u64{place.sector} * format::sector_bytes, bytes);
-    // Keys of one place, which nobody writes, may bring a sum that reaches into a bad page.
-    if (!key->covers(place, sectors) || reaches_bad_page(device, *key))
-        return rt::Error::io;
-    const u32 skip = (place.sector - key->place.sector) * format::sector_bytes;
-    return media::persist::verify_to_bio(bio, bio_offset, summed(device, *key), skip, bytes);
+    return media::persist::load_to_bio(
+        bio, bio_offset, device.data({place.segment}) + u64{place.sector} * format::sector_bytes,
+        sectors * format::sector_bytes);
 }
 
 void Verifier::forget() noexcept
 {
-    for (Checksum &c : known_)
-        c = {};
+    for (Known &k : known_)
+        k = {};
 }
 
 bool Verifier::good(const Extent &piece) noexcept
@@ -117,14 +108,18 @@ bool Verifier::good(const Extent &piece) noexcept
     }
     if (!c.covers(piece.place, piece.sectors))
         return false;
-    for (u32 i = 0; i < remembered; i++)
-        if (known_[i] == c)
-            return known_good_[i];
-    const bool good = can_be_read(device_, c);
-    known_[next_] = c;
-    known_good_[next_] = good;
-    next_ = (next_ + 1) % remembered;
-    return good;
+    Known *oldest = &known_[0];
+    for (Known &k : known_) {
+        if (k.key == c && !mutant(Mutant::verified_per_piece))
+            return k.good;
+        if (piece.sector < k.begin) // another shard's turn has begun
+            k.end = 0;
+        if (k.end < oldest->end)
+            oldest = &k;
+    }
+    const u64 end = piece.sector + (c.sectors - (piece.place.sector - c.place.sector));
+    *oldest = {c, piece.sector, end, can_be_read(device_, c)};
+    return oldest->good;
 }
 
 } // namespace pcache::engine

@@ -84,18 +84,21 @@ inline media::persist::SummedData summed(const media::Device &device, const Chec
             c.sectors * format::sector_bytes, c.crc};
 }
 
+// Whether some of it lies in a page known to be bad: such data is not loaded.
+bool reaches_bad_page(const media::Device &device, const Checksum &c) noexcept;
+
 // Whether all of the key's data can be read and is what was written. A page known to be bad is not
 // loaded from. Never sleeps.
 bool can_be_read(const media::Device &device, const Checksum &c) noexcept;
 
-// Copies a piece of a hit to the bio. `key`: with data_crc what the index has of the key that it is
-// a piece of, which is then verified as a whole by the same reading; else null. Error::io: it
-// cannot be read, or is not what was written. Never sleeps; inside the epoch of the look-up.
+// Copies a piece of a hit to the bio; without data_crc. Error::io: it cannot be read. Never sleeps;
+// inside the epoch of the look-up.
 rt::Error load_hit(const media::Device &device, pc_bio *bio, u32 bio_offset, Place place,
-                   u32 sectors, const Checksum *key) noexcept;
+                   u32 sectors) noexcept;
 
-// Verifies what write-back is about to send. Remembers the last few keys: one that was overwritten
-// in its middle comes in several pieces, and need not be read for each. One thread at a time.
+// Verifies what write-back is about to send. Remembers a few keys: one that was overwritten in its
+// middle comes in several pieces, and need not be read for each. Pieces come in ascending order, so
+// what reaches furthest on the backing device is remembered longest. One thread at a time.
 class Verifier : rt::NonCopyable
 {
 public:
@@ -112,9 +115,11 @@ private:
     static constexpr u32 remembered = 8;
     const media::Device &device_;
     Shard *shards_;
-    Checksum known_[remembered];
-    bool known_good_[remembered] = {};
-    u32 next_ = 0;
+    struct Known {
+        Checksum key;
+        u64 begin = 0, end = 0; // on the backing device, where pieces of it may still come
+        bool good = false;
+    } known_[remembered];
 };
 
 } // namespace pcache::engine

@@ -13,8 +13,6 @@ namespace
 constinit LockClass damage_class{"pcache damage"};
 constinit LockClass tails_class{"pcache tails"};
 constexpr u32 buffer_bytes = 64u << 10;
-// What a read of the backing device is rounded to: at least its logical block.
-constexpr u32 backing_unit = 4096;
 // A piece may be written anew each time it is looked at, but hardly so often.
 constexpr u32 attempts_per_piece = 64;
 constexpr int end_io_error = rt::to_errno(rt::Error::io);
@@ -23,7 +21,8 @@ constexpr int end_io_error = rt::to_errno(rt::Error::io);
 Damage::Damage(const media::Device &device, media::Metadata &metadata, Segments &segments,
                Shard *shards, NodeBudget &budget, Log &log, pc_backing *backing) noexcept
     : tails(tails_class), device_(device), metadata_(metadata), segments_(segments),
-      shards_(shards), budget_(budget), log_(log), backing_(backing), lock_(damage_class)
+      shards_(shards), budget_(budget), log_(log), backing_(backing), lock_(damage_class),
+      copy_(device, shards)
 {
 }
 
@@ -203,27 +202,28 @@ void Damage::worker() noexcept
     }
 }
 
-// Piece by piece, each looked up anew: meanwhile everything may have changed.
+// Piece by piece, each looked up anew: meanwhile everything may have changed. With data_crc what
+// else the read wants of a piece's key is served with it.
 int Damage::serve(Request &r) noexcept
 {
     const u64 first = r.reservation.next_sector;
     const u32 sectors = r.reservation.sectors_left;
     u32 attempts = 0;
-    for (u32 done = 0; done < sectors;) {
-        const Piece p = look_up(first + done, sectors - done);
-        const u32 at = done * format::sector_bytes;
+    copy_.begin(r);
+    for (u32 at = 0, last = 0; (at = copy_.next()) < sectors;) {
+        attempts = at == last ? attempts + 1 : 0;
+        last = at;
+        const Piece p = look_up(first + at, sectors - at);
         rt::Error e = rt::Error::io; // lost
         if (!p.hit || p.flags == extent_flag::ghost) {
-            e = read_backing(p, r, at);
+            e = copy_from_backing(backing_, r.bio, at * format::sector_bytes, p.sector, p.sectors,
+                                  buffer_, buffer_bytes);
+            copy_.set_served(at, p.sectors);
         } else if (p.flags == extent_flag::live) {
             e = copy_live(p, r, at);
-            if (e == rt::Error::again && ++attempts < attempts_per_piece)
-                continue; // judged: look again
         }
-        if (!ok(e))
+        if (!ok(e) && !(e == rt::Error::again && attempts < attempts_per_piece))
             return end_io_error;
-        done += p.sectors;
-        attempts = 0;
         pc_yield();
     }
     return 0;
@@ -238,44 +238,25 @@ Damage::Piece Damage::look_up(u64 sector, u32 sectors) noexcept
             run.flags, run.place,   run.hit ? segments_.generation({run.place.segment}) : 0};
 }
 
-// Error::again: it was bad, and is judged; or it has moved.
+// `at`: sector of the read. Error::again: it was bad, and is judged; or it has moved.
 rt::Error Damage::copy_live(const Piece &p, Request &r, u32 at) noexcept
 {
-    {
+    if (shards_[0].sums.on()) {
+        const rt::Error e = copy_.copy(at, p.place);
+        if (e != rt::Error::io)
+            return e;
+    } else {
         const EpochGuard epoch; // the segment is not handed out again meanwhile
         const Piece now = look_up(p.sector, p.sectors);
         if (!now.hit || now.flags != p.flags || now.sectors != p.sectors || !(now.place == p.place))
             return rt::Error::again;
-        Shard &s = shards_[shard_of(p.sector * format::sector_bytes)];
-        Checksum key;
-        bool summing;
-        {
-            rt::Guard g(s.lock);
-            summing = s.sums.on();
-            key = s.sums.find(p.place);
-        }
-        if (ok(load_hit(device_, r.bio, at, p.place, p.sectors, summing ? &key : nullptr)))
+        if (ok(load_hit(device_, r.bio, at * format::sector_bytes, p.place, p.sectors))) {
+            copy_.set_served(at, p.sectors);
             return rt::Error::none;
+        }
     }
     const rt::Error e = judge(p);
     return ok(e) ? rt::Error::again : e;
-}
-
-rt::Error Damage::read_backing(const Piece &p, Request &r, u32 at) noexcept
-{
-    const u64 end = (p.sector + p.sectors) * format::sector_bytes;
-    for (u64 offset = p.sector * format::sector_bytes; offset < end;) {
-        const u64 from = rt::round_down<u64>(offset, backing_unit);
-        const u64 to = rt::min(rt::min(from + buffer_bytes, pc_backing_bytes(backing_)),
-                               rt::round_up<u64>(end, backing_unit));
-        if (pc_backing_read(backing_, from, buffer_, static_cast<u32>(to - from)) != 0)
-            return rt::Error::io;
-        const u32 bytes = static_cast<u32>(rt::min(to, end) - offset);
-        pc_bio_copy_to(r.bio, at, buffer_ + (offset - from), bytes);
-        at += bytes;
-        offset += bytes;
-    }
-    return rt::Error::none;
 }
 
 // ---- clean or dirty ------------------------------------------------------------------------

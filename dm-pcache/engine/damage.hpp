@@ -20,6 +20,7 @@
 #pragma once
 #include "dm-pcache/engine/checksums.hpp"
 #include "dm-pcache/engine/log.hpp"
+#include "dm-pcache/engine/summed_reads.hpp"
 #include "dm-pcache/media/record_reader.hpp"
 
 namespace pcache::engine
@@ -80,7 +81,6 @@ private:
     int serve(Request &r) noexcept;
     Piece look_up(u64 sector, u32 sectors) noexcept;
     rt::Error copy_live(const Piece &p, Request &r, u32 at) noexcept;
-    rt::Error read_backing(const Piece &p, Request &r, u32 at) noexcept;
     rt::Error judge(const Piece &p) noexcept;
     rt::Error find_dirty(const Piece &p) noexcept;
     void take_dirty(const Piece &p, const format::Key &k) noexcept;
@@ -102,6 +102,7 @@ private:
     Event ended_;
     // The worker's.
     media::RecordReader reader_;
+    KeyCopy copy_;
     u8 *buffer_ = nullptr;
     u64 dirty_[range_sectors / 64]; // a bit for each sector of the piece in hand
 

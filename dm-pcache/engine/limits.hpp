@@ -79,8 +79,12 @@ inline constexpr u32 commit_rounds_inline = 4;
 // With data_crc a key covers no more than this, so that a read verifies little more than it asked
 // for.
 inline constexpr u32 summed_key_bytes = 16u << 10;
-// Keys of mainline's may be larger: a read stops gathering when it has so much to verify.
-inline constexpr u32 summed_bytes_per_read = 256u << 10;
+// Keys of mainline's may be larger: no more than this is summed in map(), the rest by a worker,
+// which looks up anew after so much (256 KiB).
+inline constexpr u32 summed_bytes_per_read =
+    rt::min(256u << 10, format::geometry.segment_bytes / 2);
+// Those workers. Each is kept busy by some 1 GB/s of sums.
+inline constexpr u32 summing_lanes = 4;
 
 // Extents that one read bio gathers under the shard's lock.
 inline constexpr u32 extents_per_read = 16;

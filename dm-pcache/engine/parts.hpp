@@ -15,6 +15,7 @@ struct Cache::Parts : rt::NonCopyable {
         : metadata(device), tickets(segments), heads(segments, tickets),
           log(device, metadata, segments, tickets, shards),
           damage(device, metadata, segments, shards, budget, log, backing),
+          summed_reads(device, shards, backing),
           write_back(device, metadata, log, backing, segments, tickets, shards, damage,
                      backing_ranges),
           gc(device, metadata, segments, shards, budget, log, damage)
@@ -31,6 +32,7 @@ struct Cache::Parts : rt::NonCopyable {
     Shard shards[shard_count];
     Log log;
     Damage damage;
+    SummedReads summed_reads;
     Fills fills;
     RangeLock backing_ranges;
     WriteBack write_back;

@@ -47,7 +47,7 @@ pc_verdict Cache::map_read_only(pc_bio *bio, void *memory, const pc_io &io) noex
 // ---- into the state ---------------------------------------------------------------------------
 
 // The index of a damaged log, and what STATUS shows. Nothing is stored.
-rt::Error Cache::build_read_only(media::Activation &activation, const media::Inspection &in,
+rt::Error Cache::build_read_only(media::Activation &activation, media::Inspection &in,
                                  media::Refusal &why) noexcept
 {
     // What was sent behind the last FLUSH is read from there, and must not go back at a power cut.
@@ -61,6 +61,18 @@ rt::Error Cache::build_read_only(media::Activation &activation, const media::Ins
     if (const rt::Error e = recover(activation, in); !ok(e))
         return refuse(why, e, "the log of the cache device cannot be read a second time");
     why = {};
+    stay_read_only(in, media::damage_sentence(in.damage));
+    pc_log(
+        host_, PC_WARN,
+        "%llu keys (%llu dirty) can be read, in %u parts of the log; nothing read is promised to "
+        "be newer than the first hole",
+        in.keys, in.dirty_keys, in.run_count());
+    return rt::Error::none;
+}
+
+// The index has been recovered; start() will enter the state.
+void Cache::stay_read_only(const media::Inspection &in, const char *sentence) noexcept
+{
     Parts &p = *parts_;
     p.log.begin_session(in.head, in.start_number, in.newest_number);
     p.gc.key_tail().set(in.key_tail);
@@ -70,13 +82,7 @@ rt::Error Cache::build_read_only(media::Activation &activation, const media::Ins
     read_only_.at_run_time = false;
     read_only_.newer = in.newer();
     read_only_.log = log_as_read(in);
-    read_only_.why = media::damage_sentence(in.damage);
-    pc_log(
-        host_, PC_WARN,
-        "%llu keys (%llu dirty) can be read, in %u parts of the log; nothing read is promised to "
-        "be newer than the first hole",
-        in.keys, in.dirty_keys, in.run_count());
-    return rt::Error::none;
+    read_only_.why = sentence;
 }
 
 void Cache::enter_read_only() noexcept
@@ -206,6 +212,7 @@ rt::Error Cache::accept_loss_alone(media::Refusal &why) noexcept
     read_only_.format_flags = in.cache_info.flags;
     read_only_.index_gone.store_release(1); // 2
     pc_epoch_wait();
+    parts_->summed_reads.drain();
     RT_TRY(activation.give_up(facts, in, why)); // 3, 4
     clear_bad_segments();
     return rebuild(why); // 5

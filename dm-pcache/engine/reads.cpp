@@ -28,39 +28,115 @@ constexpr int end_again = rt::to_errno(rt::Error::again);
 constexpr u32 fill_most_sectors = fill_max_pages * fill_page_bytes / format::sector_bytes;
 } // namespace
 
+namespace
+{
+// Copies the pieces of a hit; those of one key while it is summed, once. Error::io: the one at
+// `bad` cannot be read, or is not what was written.
+rt::Error copy_hits(const media::Device &device, pc_bio *bio, const Leading &l, const Checksum *key,
+                    u32 &bad) noexcept
+{
+    u32 offset[extents_per_read], done = 0;
+    for (u32 i = 0, at = 0; i < l.pieces; at += l.piece[i++].sectors * format::sector_bytes)
+        offset[i] = at;
+    for (bad = 0; bad < l.pieces; bad++) {
+        const Leading::Piece &p = l.piece[bad];
+        if (!key) {
+            RT_TRY(load_hit(device, bio, offset[bad], p.place, p.sectors));
+            continue;
+        }
+        if (done >> bad & 1)
+            continue;
+        // Keys of one place, which nobody writes, may bring a sum that reaches into a bad page.
+        const Checksum &k = key[bad];
+        if (!k.covers(p.place, p.sectors) || reaches_bad_page(device, k))
+            return rt::Error::io;
+        pc_piece piece[extents_per_read];
+        u32 n = 0;
+        const auto skip = [&](u32 i) {
+            return (l.piece[i].place.sector - k.place.sector) * format::sector_bytes;
+        };
+        for (u32 i = bad; i < l.pieces; i++) {
+            // Of nobody's keys pieces may be in any order.
+            const bool in_line = offset[i] - skip(i) == offset[bad] - skip(bad);
+            if (!(key[i] == k) || !in_line || !k.covers(l.piece[i].place, l.piece[i].sectors))
+                continue;
+            piece[n++] = {skip(i), l.piece[i].sectors * format::sector_bytes, offset[i]};
+            done |= 1u << i;
+            if (mutant(Mutant::key_summed_per_piece))
+                break;
+        }
+        RT_TRY(media::persist::verify_to_bio(bio, summed(device, k), piece, n));
+    }
+    return rt::Error::none;
+}
+} // namespace
+
 pc_verdict Cache::map_read(pc_bio *bio, void *memory, const pc_io &io) noexcept
 {
     Checksum key[extents_per_read];
     Leading l;
+    const u64 sector = io.offset / format::sector_bytes;
     const u32 sectors = io.length / format::sector_bytes;
     Shard &s = parts_->shards[shard_of(io.offset)];
+    u32 summed = 0;
 
     parts_->heads.note();
     {
         rt::Guard g(s.lock);
-        look_up(s.tree, io.offset / format::sector_bytes, sectors, l);
-        if (data_crc_)
-            find_keys(s.sums, l, key);
+        look_up(s.tree, sector, sectors, l);
+        if (data_crc_ && l.kind == Found::data && !find_keys(s.sums, sectors, l, key))
+            summed = summed_extent(s.tree, sector, sectors, l, key[0]);
     }
     if (l.kind == Found::nothing)
         return map_miss(bio, io, l.sectors);
+    if (summed)
+        return read_summed(bio, memory, io, summed);
     if (l.sectors < sectors)
         pc_bio_accept(bio, l.sectors * format::sector_bytes);
     if (l.kind == Found::lost) {
         pc_bio_end(bio, end_io_error);
         return PC_TAKEN;
     }
-    u32 at = 0;
-    for (u32 i = 0; i < l.pieces; i++) {
-        const Leading::Piece &p = l.piece[i];
-        if (!ok(load_hit(device_, bio, at, p.place, p.sectors, data_crc_ ? &key[i] : nullptr))) {
-            parts_->damage.segment_is_bad({p.place.segment});
-            return read_damaged(bio, memory, io, l.sectors);
-        }
-        at += p.sectors * format::sector_bytes;
+    u32 bad;
+    if (!ok(copy_hits(device_, bio, l, data_crc_ ? key : nullptr, bad))) {
+        parts_->damage.segment_is_bad({l.piece[bad].place.segment});
+        if (state() == State::running)
+            reclaim_work_.kick(); // are there enough left?
+        return read_damaged(bio, memory, io, l.sectors);
     }
     pc_bio_end(bio, end_ok);
     return PC_TAKEN;
+}
+
+// The first `sectors` of the request have keys too long to be summed here.
+pc_verdict Cache::read_summed(pc_bio *bio, void *memory, const pc_io &io, u32 sectors) noexcept
+{
+    if (sectors * format::sector_bytes < io.length)
+        pc_bio_accept(bio, sectors * format::sector_bytes);
+    if (io.nowait && !mutant(Mutant::nowait_read_waits)) {
+        pc_bio_end(bio, end_again);
+        return PC_TAKEN;
+    }
+    Request &r = *::new (memory) Request;
+    r.bio = bio;
+    r.reservation.next_sector = io.offset / format::sector_bytes;
+    r.reservation.sectors_left = sectors;
+    parts_->summed_reads.read(r);
+    return PC_TAKEN;
+}
+
+// False: the read ends with EIO (see read_damaged()).
+bool Cache::summed_read_failed(Request &r, SegmentId s) noexcept
+{
+    const EpochGuard epoch; // whoever stops the damage worker waits for us
+    parts_->damage.segment_is_bad(s);
+    const State now = state();
+    if (now == State::read_only || now == State::failed)
+        return false;
+    parts_->damage.read_failed(r);
+    if (now == State::running)
+        reclaim_work_.kick();
+    return true;
 }
 
 // A hit among the first `sectors` of the request could not be copied: a worker finds out what that

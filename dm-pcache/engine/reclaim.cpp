@@ -27,6 +27,12 @@ bool Cache::low() const noexcept
     return parts_->segments.free_count() < low_water();
 }
 
+// What recovery could not keep to its bound, since it is dirty.
+bool Cache::index_too_large() const noexcept
+{
+    return parts_->budget.used() > parts_->budget.limit() + shard_count;
+}
+
 bool Cache::space_wanted() const noexcept
 {
     return anybody_waiting() && short_of_space_.read();
@@ -35,7 +41,7 @@ bool Cache::space_wanted() const noexcept
 bool Cache::gc_wanted() const noexcept
 {
     const u64 used = parts_->segments.used();
-    return space_wanted() || low() ||
+    return space_wanted() || low() || index_too_large() ||
            used * 100 > u64{gc_percent_.read()} * parts_->segments.count();
 }
 
@@ -59,8 +65,8 @@ bool Cache::write_back_wanted(u64 now) noexcept
     const u64 cache = u64{parts_->segments.count()} * format::data_bytes;
     const u64 since = parts_->dirty_age.since();
     // Short of segments though GC has just passed all it may: it stands at dirty tail.
-    return space_wanted() || low() || idle(now) || (since && now - since >= dirty_age_limit) ||
-           dirty * 100 > cache * dirty_share_percent;
+    return space_wanted() || low() || index_too_large() || idle(now) ||
+           (since && now - since >= dirty_age_limit) || dirty * 100 > cache * dirty_share_percent;
 }
 
 // What a batch writes back is not free before all of it is durable and GC has passed it. So it is
@@ -90,7 +96,8 @@ bool Cache::collect_garbage(bool &moved) noexcept
     // Without free nodes eviction must go on although segments are free.
     const u32 keep =
         static_cast<u32>(u64{parts_->segments.count()} * (100 - gc_percent_.read()) / 100);
-    const u32 want = starved_.read() ? parts_->segments.count() : rt::max(keep, low_water());
+    const u32 want = starved_.read() || index_too_large() ? parts_->segments.count()
+                                                          : rt::max(keep, low_water());
     if (!ok(parts_->gc.pass(want, moved))) {
         log_unreadable();
         return false;
@@ -134,6 +141,10 @@ bool Cache::reclaim_step(u64 now) noexcept
     bool passed = false, written = false;
     if (parts_->metadata.failed()) {
         fail("metadata could not be stored");
+        return false;
+    }
+    if (too_few_segments()) {
+        go_read_only(too_few_segments_sentence);
         return false;
     }
     if (low() && !backing_failing_.read())

@@ -44,8 +44,10 @@ void Segments::finish_recovery() noexcept
     for (u32 s = 0; s < count_; s++) {
         Entry &e = entries_[s];
         bad_.add(e.bad.read());
+        out_.add(e.bad.read() || e.generation.read() == ~u64{0});
         if (e.state == SegmentState::log)
             continue;
+        e.linked = false;
         if (e.live.read() > 0)
             e.state = SegmentState::data;
         else if (e.generation.read() == ~u64{0} || e.bad.read())
@@ -95,6 +97,7 @@ bool Segments::mark_bad(SegmentId s) noexcept
         return false;
     e.bad.set(1);
     bad_.add(1);
+    out_.add(e.state != SegmentState::retired && e.generation.read() != ~u64{0});
     if (e.state == SegmentState::free) {
         bad_free_++;
         count_free();
@@ -204,7 +207,9 @@ void Segments::release(SegmentId s) noexcept
 void Segments::retire(SegmentId s) noexcept
 {
     rt::Guard g(lock_);
-    entries_[s.value].state = SegmentState::retired;
+    Entry &e = entries_[s.value];
+    e.state = SegmentState::retired;
+    out_.add(!e.bad.read());
 }
 
 void Segments::set_log_next(SegmentId s, SegmentId next) noexcept

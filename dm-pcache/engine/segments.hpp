@@ -42,6 +42,12 @@ public:
     void set_generation(SegmentId s, u64 generation) noexcept;
     void recover_log(SegmentId s) noexcept;
     void recover_key(SegmentId s) noexcept { entries_[s.value].live.add(1); }
+    // A key was recovered and goes again.
+    void unrecover_key(SegmentId s) noexcept { entries_[s.value].live.add(-1); }
+    bool nothing_recovered(SegmentId s) const noexcept
+    {
+        return entries_[s.value].live.read() == 0;
+    }
     void recover_bad(SegmentId s) noexcept { entries_[s.value].bad.set(1); }
     // Puts every segment that nothing holds on the free list and the others in their state.
     void finish_recovery() noexcept;
@@ -65,6 +71,8 @@ public:
     bool mark_bad(SegmentId s) noexcept;
     bool is_bad(SegmentId s) const noexcept { return entries_[s.value].bad.read() != 0; }
     u32 bad_count() const noexcept { return bad_.read(); } // since the activation
+    // How many are neither bad nor retired, in use or not.
+    u32 in_service() const noexcept { return count_ - out_.read(); }
 
     // One key more holds `s`, which a key holds already.
     void hold(SegmentId s) noexcept { entries_[s.value].live.add(1); }
@@ -125,6 +133,7 @@ private:
     u32 bad_free_ = 0; // of those in free_list_
     u32 spare_ = 0;
     rt::Atomic<u32> bad_{0};
+    rt::Atomic<u32> out_{0}; // bad or retired
     rt::Atomic<u32> has_spare_{0};
     rt::Atomic<u32> free_{0};
 };

@@ -149,12 +149,12 @@ int pc_media_crc(const u8 *from, usize bytes, u32 *crc)
     return 0;
 }
 
-int pc_media_to_bio_crc(struct pc_bio *pc_bio, u32 bio_offset, const u8 *from, u32 bytes, u32 skip,
-                        u32 wanted, u32 *crc)
+int pc_media_to_bio_crc(struct pc_bio *pc_bio, const u8 *from, u32 bytes,
+                        const struct pc_piece *pieces, u32 count, u32 *crc)
 {
     struct bio *bio = to_bio(pc_bio);
-    struct bvec_iter iter = window(bio, bio_offset, wanted);
-    u32 at, step, first, end;
+    struct bvec_iter iter = bio->bi_iter;
+    u32 at, step, first, end, bio_at = 0;
     u8 chunk[CHUNK];
 
     for (at = 0; at < bytes; at += step) {
@@ -162,10 +162,15 @@ int pc_media_to_bio_crc(struct pc_bio *pc_bio, u32 bio_offset, const u8 *from, u
         if (copy_mc_to_kernel(chunk, from + at, step))
             return -EIO;
         *crc = pc_crc32c(*crc, chunk, step);
-        first = max(at, skip);
-        end = min(at + step, skip + wanted);
-        if (first < end)
+        for (; count && pieces->skip < at + step; pieces++, count--) {
+            first = max(at, pieces->skip);
+            end = min(at + step, pieces->skip + pieces->bytes);
+            bio_advance_iter(bio, &iter, pieces->bio_offset + (first - pieces->skip) - bio_at);
             scatter(bio, &iter, chunk + (first - at), end - first);
+            bio_at = pieces->bio_offset + (end - pieces->skip);
+            if (end < pieces->skip + pieces->bytes)
+                break;
+        }
     }
     return 0;
 }

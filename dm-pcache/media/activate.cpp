@@ -154,7 +154,7 @@ Error Activation::settle_tails(Inspection &in, Metadata &m) noexcept
         m.set_dirty_tail(in.dirty_tail);
     if (!tail_stands(device_, key_tail_place, in.key_tail))
         m.set_key_tail(in.key_tail);
-    if (in.all_keys_go) {
+    if (in.all_keys_go || in.front_passed) {
         m.set_safe_tail(in.key_tail);
         for (u32 i = 0; i < in.segments; i++) {
             if (in.emptied[i] && !ok(m.set_generation({i}, in.generations[i])))

@@ -43,6 +43,10 @@ inline constexpr const char *short_table_sentence =
 inline constexpr const char *small_backing_sentence =
     "backing device is smaller than the one this cache belongs to";
 
+// `dirty_bits`: offsets and lengths of all dirty keys, or'ed together. Null: they are whole blocks
+// of a backing device with logical blocks of so many bytes. Else a sentence with both sizes.
+const char *grown_block_sentence(u64 dirty_bits, u32 block) noexcept;
+
 // Sets `why` and returns the error.
 inline rt::Error refuse(Refusal &why, rt::Error e, const char *sentence) noexcept
 {

@@ -55,6 +55,7 @@ void Inspection::clear() noexcept
     clean_stop = ours = has_extension = dropped_front = dirty_tail_lost = key_tail_lost = false;
     leave_head_segment = false;
     front_beyond = false;
+    front_passed = false;
     all_keys_go = rebuild_superblock = has_newest_record = format_cut_short = false;
     runs.clear();
     extension = {};
@@ -288,6 +289,7 @@ Error Activation::read_log(const BackingFacts &backing, Inspection &out, Refusal
     if ((bits || tails) && !ok(salvage_log(c, out, w)))
         return refuse(why, Error::no_memory, no_memory_sentence);
     take_walk(w, out);
+    RT_TRY(fit_blocks(backing, w, why));
     if (w.newest_number && (!newest_read || format::after(w.newest_number, newest_read)))
         newest_read = w.newest_number;
     choose_start_number(newest_read, out);
@@ -411,6 +413,23 @@ Error Activation::move_key_tail(Inspection &out, LogPosition tail) noexcept
         pc_yield();
     }
     return Error::none;
+}
+
+Error Activation::pass_front(Inspection &in, LogPosition tail) noexcept
+{
+    RT_TRY(reader_.allocate());
+    in.front_passed = true;
+    return move_key_tail(in, tail);
+}
+
+// The logical block of the backing device may have grown. Clean keys that are not whole blocks are
+// recovery's to ignore.
+Error Activation::fit_blocks(const BackingFacts &backing, const WalkFacts &w, Refusal &why) noexcept
+{
+    const char *sentence = grown_block_sentence(w.dirty_bits, backing.block);
+    if (!sentence || mutant(Mutant::block_not_compared))
+        return Error::none;
+    return refuse(why, Error::invalid, sentence);
 }
 
 // Keys beyond the end of the table: dirty ones, and clean ones behind dirty_tail, must be written

@@ -28,6 +28,7 @@ struct BackingFacts {
     // How much of it the table serves. Keys beyond must be gone before anything is served: the
     // table may grow again, and who knows what was done there meanwhile.
     u64 table_bytes = ~u64{0};
+    u32 block = format::sector_bytes; // its logical block
 };
 
 // What step 1 found. Owns its tables. All positions are logical. With damage, `damage` and
@@ -56,6 +57,7 @@ struct Inspection : rt::NonCopyable {
     bool key_tail_lost = false;
     bool front_beyond = false; // keys in front of dirty_tail lie beyond the end of the table
     bool all_keys_go = false;  // the backing device was changed behind a clean stop
+    bool front_passed = false; // pass_front() was called
     bool rebuild_superblock = false;
     bool format_cut_short = false; // kind == blank: by a power cut, or an error
     u32 seg_num = 0;
@@ -63,7 +65,8 @@ struct Inspection : rt::NonCopyable {
     bool has_newest_record = false; // between key_tail and head
     format::LogPosition newest_record{};
     u32 newest_record_bytes = 0;
-    u8 *emptied = nullptr; // by logical segment: 1 if all_keys_go has raised its generation
+    // By logical segment: 1 if its generation is one higher than key_tail's way there allows yet.
+    u8 *emptied = nullptr;
     // By logical segment: 1 if it must not be used for anything new. Pages of its data area are
     // known to be bad; or, known after activate(), something in it can be neither read nor stored.
     u8 *retired = nullptr;
@@ -109,6 +112,11 @@ public:
     template <class Sink>
     rt::Error replay(const Inspection &in, Sink &sink) noexcept;
 
+    // What stands in front of `tail`, which is in front of dirty_tail or there, is not needed:
+    // activate() will move key_tail there. For an intact log. The caller sets emptied and
+    // generations of segments that no key holds any more. Error::io: the log cannot be read again.
+    rt::Error pass_front(Inspection &in, format::LogPosition tail) noexcept;
+
     // kind == blank: the six steps of "Formatting"; afterwards inspect() again gives kind == cache.
     // INIT_DONE is added to the flags. Refused when the device is not formattable.
     rt::Error format(const BackingFacts &backing, u32 cache_info_flags, Refusal &why) noexcept;
@@ -138,6 +146,7 @@ private:
     void read_generations(const SegmentFacts *facts, Inspection &out) noexcept;
     rt::Error fit_table(const BackingFacts &backing, const WalkFacts &w, Inspection &out,
                         Refusal &why) noexcept;
+    rt::Error fit_blocks(const BackingFacts &backing, const WalkFacts &w, Refusal &why) noexcept;
     rt::Error find_end_of_stale(const Inspection &out, format::LogPosition from,
                                 format::LogPosition stop, u64 table_bytes,
                                 format::LogPosition &end) noexcept;

@@ -41,6 +41,7 @@ void note_key(const WalkContext &c, WalkFacts &w, const format::Key &k) noexcept
     if (k.flags & format::key_clean)
         return;
     w.dirty_keys++;
+    w.dirty_bits |= k.off | k.len;
     f.lowest_dirty = rt::min(f.lowest_dirty, k.seg_gen);
 }
 

@@ -68,20 +68,30 @@ rt::Error load_to_bio(pc_bio *bio, u32 bio_offset, const u8 *from, u32 bytes) no
     return from_errno(pc_media_to_bio(bio, bio_offset, from, bytes));
 }
 
+rt::Error is_sum(const SummedData &data, u32 crc) noexcept
+{
+    return crc == data.crc || mutant(Mutant::crc_not_verified) ? rt::Error::none : rt::Error::io;
+}
+
 rt::Error verify(const SummedData &data) noexcept
 {
     u32 crc = format::crc_seed;
     RT_TRY(from_errno(pc_media_crc(data.at, data.bytes, &crc)));
-    return crc == data.crc || mutant(Mutant::crc_not_verified) ? rt::Error::none : rt::Error::io;
+    return is_sum(data, crc);
 }
 
-rt::Error verify_to_bio(pc_bio *bio, u32 bio_offset, const SummedData &data, u32 skip,
-                        u32 bytes) noexcept
+rt::Error sum_to_bio(pc_bio *bio, const u8 *from, u32 bytes, const pc_piece *pieces, u32 count,
+                     u32 &crc) noexcept
+{
+    return from_errno(pc_media_to_bio_crc(bio, from, bytes, pieces, count, &crc));
+}
+
+rt::Error verify_to_bio(pc_bio *bio, const SummedData &data, const pc_piece *pieces,
+                        u32 count) noexcept
 {
     u32 crc = format::crc_seed;
-    RT_TRY(
-        from_errno(pc_media_to_bio_crc(bio, bio_offset, data.at, data.bytes, skip, bytes, &crc)));
-    return crc == data.crc || mutant(Mutant::crc_not_verified) ? rt::Error::none : rt::Error::io;
+    RT_TRY(sum_to_bio(bio, data.at, data.bytes, pieces, count, crc));
+    return is_sum(data, crc);
 }
 
 rt::Error probe(const u8 *at, usize bytes) noexcept

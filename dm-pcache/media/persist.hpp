@@ -51,10 +51,15 @@ struct SummedData {
 };
 // Reads all of it. Error::io: a line cannot be read, or the crc is another.
 rt::Error verify(const SummedData &data) noexcept;
-// The same; bytes [skip, skip + bytes) of it, from the very copy that was summed, are in the bio
-// when it returns Error::none, and undefined there otherwise.
-rt::Error verify_to_bio(pc_bio *bio, u32 bio_offset, const SummedData &data, u32 skip,
-                        u32 bytes) noexcept;
+// The same; the pieces of it (platform.h), from the very copy that was summed, are in the bio when
+// it returns Error::none, and undefined there otherwise.
+rt::Error verify_to_bio(pc_bio *bio, const SummedData &data, const pc_piece *pieces,
+                        u32 count) noexcept;
+// In steps: `crc` begins as format::crc_seed, `pieces` are those of the step, and when all of the
+// data was summed is_sum() says whether what is in the bio counts.
+rt::Error sum_to_bio(pc_bio *bio, const u8 *from, u32 bytes, const pc_piece *pieces, u32 count,
+                     u32 &crc) noexcept;
+rt::Error is_sum(const SummedData &data, u32 crc) noexcept;
 
 } // namespace persist
 } // namespace pcache::media

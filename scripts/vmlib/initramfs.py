@@ -22,7 +22,7 @@ BUILD = os.path.join(ROOT, "build")
 TOOLS = {
     "dmsetup": [], "fio": [], "dd": [], "ndctl": [], "kmod": [], "cmp": [], "sfdisk": [],
     "mkfs.ext4": ["mke2fs"], "fsck.ext4": ["e2fsck"], "sha256sum": [], "stat": [], "cp": [],
-    "truncate": [], "sync": [], "timeout": [],
+    "truncate": [], "sync": [], "timeout": [], "losetup": [],
 }
 KMOD_NAMES = ("modprobe", "insmod", "rmmod", "modinfo", "lsmod", "depmod")
 

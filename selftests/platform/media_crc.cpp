@@ -5,6 +5,7 @@
 // In pieces of one sector, and the bio's owner gets a turn after each: what is stored and what is
 // summed must be the same bytes all the same. No state; no lock.
 #include <array>
+#include <atomic>
 #include <cstring>
 #include "selftests/platform/internal.hpp"
 
@@ -29,14 +30,29 @@ constexpr std::array<u32, 256> make_table()
 }
 constexpr std::array<u32, 256> table = make_table();
 
+std::atomic<u64> summed{0};
+thread_local u64 summed_here = 0;
+
 u32 sum(u32 crc, const u8 *p, usize bytes)
 {
+    summed += bytes;
+    summed_here += bytes;
     for (; bytes; bytes--)
         crc = table[(crc ^ *p++) & 0xFF] ^ crc >> 8;
     return crc;
 }
 
 } // namespace
+
+u64 pcache::selftest::bytes_summed()
+{
+    return summed;
+}
+
+u64 pcache::selftest::bytes_summed_here()
+{
+    return summed_here;
+}
 
 extern "C" {
 
@@ -65,21 +81,30 @@ int pc_media_crc(const u8 *from, usize bytes, u32 *crc) noexcept
     return 0;
 }
 
-int pc_media_to_bio_crc(pc_bio *bio, u32 bio_offset, const u8 *from, u32 bytes, u32 skip,
-                        u32 wanted, u32 *crc) noexcept
+int pc_media_to_bio_crc(pc_bio *bio, const u8 *from, u32 bytes, const pc_piece *pieces, u32 count,
+                        u32 *crc) noexcept
 {
-    if (skip > bytes || wanted > bytes - skip)
-        broken("bytes wanted that are not summed");
+    for (u32 i = 0; i < count; i++) {
+        const pc_piece &p = pieces[i];
+        if (!p.bytes || p.skip > bytes || p.bytes > bytes - p.skip)
+            broken("bytes wanted that are not summed");
+        if (i && (p.skip < pieces[i - 1].skip + pieces[i - 1].bytes ||
+                  p.bio_offset < pieces[i - 1].bio_offset + pieces[i - 1].bytes))
+            broken("pieces that do not ascend");
+    }
     Chunk chunk;
     for (u32 at = 0, step; at < bytes; at += step) {
         step = std::min(bytes - at, chunk_bytes);
         if (const int e = pc_media_load(chunk.data(), from + at, step))
             return e;
         *crc = sum(*crc, chunk.data(), step);
-        const u32 first = std::max(at, skip), end = std::min(at + step, skip + wanted);
-        if (first < end)
-            memcpy(bio_bytes(bio, bio_offset + (first - skip), end - first),
-                   chunk.data() + (first - at), end - first);
+        for (u32 i = 0; i < count; i++) {
+            const pc_piece &p = pieces[i];
+            const u32 first = std::max(at, p.skip), end = std::min(at + step, p.skip + p.bytes);
+            if (first < end)
+                memcpy(bio_bytes(bio, p.bio_offset + (first - p.skip), end - first),
+                       chunk.data() + (first - at), end - first);
+        }
     }
     return 0;
 }

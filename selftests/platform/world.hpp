@@ -95,6 +95,10 @@ private:
     std::unique_ptr<Impl> impl_;
 };
 
+// Bytes of data that were summed since the process began, stored ones included; and by this thread.
+u64 bytes_summed();
+u64 bytes_summed_here();
+
 // ---- the backing device
 // ----------------------------------------------------------------------------
 

@@ -379,8 +379,8 @@ int pc_media_crc(const u8 *from, usize bytes, u32 *crc) noexcept
     return outcome(from, bytes);
 }
 
-int pc_media_to_bio_crc(pc_bio *bio, u32 bio_offset, const u8 *from, u32 bytes, u32 skip,
-                        u32 wanted, u32 *crc) noexcept
+int pc_media_to_bio_crc(pc_bio *bio, const u8 *from, u32 bytes, const pc_piece *pieces, u32 count,
+                        u32 *crc) noexcept
 {
     if (bad_pages.load_fails(media.offset_of(from, bytes), bytes))
         return -5;
@@ -390,10 +390,13 @@ int pc_media_to_bio_crc(pc_bio *bio, u32 bio_offset, const u8 *from, u32 bytes, 
         sched::point();
         memcpy(chunk, from + at, n);
         *crc = pc_crc32c(*crc, chunk, n);
-        const u32 first = std::max(at, skip), end = std::min(at + n, skip + wanted);
-        if (first < end)
-            memcpy(bio_bytes(bio, bio_offset + first - skip, end - first), chunk + (first - at),
-                   end - first);
+        for (u32 i = 0; i < count; i++) {
+            const pc_piece &p = pieces[i];
+            const u32 first = std::max(at, p.skip), end = std::min(at + n, p.skip + p.bytes);
+            if (first < end)
+                memcpy(bio_bytes(bio, p.bio_offset + (first - p.skip), end - first),
+                       chunk + (first - at), end - first);
+        }
     }
     return outcome(from, bytes);
 }

@@ -217,10 +217,9 @@ TEST_F(ChecksumsTest, NothingIsLoadedForASumThatReachesIntoAPageKnownToBeBad)
     disk.know_bad(data + format::page_bytes, 1);
     media::Device device;
     ASSERT_EQ(device.open(disk.open()), rt::Error::none);
-    selftest::Bio bio(8 * format::sector_bytes);
-    const Checksum key{{0, 0}, 16, 5};
-    EXPECT_EQ(load_hit(device, bio.raw(), 0, {0, 0}, 8, &key), rt::Error::io);
-    pc_bio_end(bio.raw(), 0);
+    EXPECT_TRUE(reaches_bad_page(device, {{0, 0}, 16, 5}));
+    EXPECT_FALSE(reaches_bad_page(device, {{0, 0}, 8, 5}));
+    EXPECT_FALSE(can_be_read(device, {{0, 0}, 16, 5}));
 }
 
 } // namespace

@@ -61,6 +61,15 @@ TEST_F(Lookup, ARunHasNoMorePiecesThanAReadMayGather)
     EXPECT_EQ(find(0, 2 * extents_per_read).sectors, extents_per_read);
 }
 
+TEST_F(Lookup, ManyGhostsAreCutWhereABlockOfTheBackingDeviceEnds)
+{
+    for (u32 i = 0; i < 2 * extents_per_read; i++)
+        put(3 + i, 1, extent_flag::ghost, 2 * i);
+    const Leading l = find(0, 64);
+    EXPECT_EQ(l.kind, Found::nothing);
+    EXPECT_EQ(l.sectors, 16u) << "a hole of 3 sectors and 15 ghosts, to a multiple of 8";
+}
+
 TEST_F(Lookup, AGhostIsReadFromTheBackingDeviceTogetherWithTheHolesAroundIt)
 {
     put(8, 4, extent_flag::ghost);

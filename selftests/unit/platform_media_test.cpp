@@ -99,6 +99,25 @@ TEST_F(MediaTest, WhatIsSummedIsWhatIsStoredHoweverTheOwnerChangesIt)
     pc_bio_end(bio.raw(), 0);
 }
 
+TEST_F(MediaTest, PiecesOfWhatIsSummedReachTheirPlacesInTheBio)
+{
+    Image data(4096);
+    for (usize i = 0; i < data.size(); i++)
+        data[i] = static_cast<u8>(i * 7 + i / 256);
+    device.write(0, data.data(), data.size());
+    const pc_piece piece[] = {{512, 1024, 0}, {1536, 512, 2048}, {2560, 1536, 2560}};
+    Bio bio(4096);
+    u32 crc = 7, whole = 7;
+    EXPECT_EQ(pc_media_to_bio_crc(bio.raw(), at, 4096, piece, 3, &crc), 0);
+    EXPECT_EQ(pc_media_crc(at, 4096, &whole), 0);
+    EXPECT_EQ(crc, whole);
+    Image wanted(4096);
+    for (const pc_piece &p : piece)
+        memcpy(&wanted[p.bio_offset], &data[p.skip], p.bytes);
+    EXPECT_EQ(memcmp(bio.data(), wanted.data(), wanted.size()), 0);
+    pc_bio_end(bio.raw(), 0);
+}
+
 TEST_F(MediaTest, PartOfWhatIsSummedReachesTheBio)
 {
     Image data(3072);
@@ -109,7 +128,8 @@ TEST_F(MediaTest, PartOfWhatIsSummedReachesTheBio)
          {std::pair{0u, 3072u}, {512u, 512u}, {512u, 2560u}, {0u, 512u}}) {
         Bio bio(4096);
         u32 crc = 7, whole = 7;
-        EXPECT_EQ(pc_media_to_bio_crc(bio.raw(), 512, at, 3072, skip, wanted, &crc), 0);
+        const pc_piece piece{skip, wanted, 512};
+        EXPECT_EQ(pc_media_to_bio_crc(bio.raw(), at, 3072, &piece, 1, &crc), 0);
         EXPECT_EQ(pc_media_crc(at, 3072, &whole), 0);
         EXPECT_EQ(crc, whole);
         EXPECT_EQ(memcmp(bio.data() + 512, &data[skip], wanted), 0);
@@ -120,7 +140,8 @@ TEST_F(MediaTest, PartOfWhatIsSummedReachesTheBio)
     device.poison(2048, 64);
     Bio bio(512);
     u32 crc = 7;
-    EXPECT_EQ(pc_media_to_bio_crc(bio.raw(), 0, at, 3072, 0, 512, &crc), -5) << "all of it is read";
+    const pc_piece front{0, 512, 0};
+    EXPECT_EQ(pc_media_to_bio_crc(bio.raw(), at, 3072, &front, 1, &crc), -5) << "all of it is read";
     EXPECT_EQ(pc_media_crc(at, 3072, &crc), -5);
     pc_bio_end(bio.raw(), 0);
     device.cure();
