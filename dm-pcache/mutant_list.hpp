@@ -302,6 +302,17 @@ PCACHE_MUTANT(generations_without_yield, "62", "GC stores all generations in one
 PCACHE_MUTANT(newer_data_unmapped, "-", "GC takes out what overrode the key that it passed", "sim")
 
 /* life cycle */
+PCACHE_MUTANT(workers_do_not_sleep, "28", "a suspend of the machine leaves the workers at work",
+              "Sleep.NothingTouchesEitherDevice*")
+PCACHE_MUTANT(batch_not_halted_for_sleep, "28",
+              "a suspend of the machine waits for the whole batch",
+              "Sleep.ABatchInHandEndsWithWhatIsInFlight")
+PCACHE_MUTANT(workers_sleep_on, "28", "workers are not woken behind a suspend of the machine",
+              "Sleep.*")
+PCACHE_MUTANT(image_of_a_running_cache, "-", "the machine is hibernated with a running cache",
+              "Sleep.HibernationIsRefused*")
+PCACHE_MUTANT(activated_in_hibernation, "-", "a cache is activated while the machine is hibernated",
+              "Sleep.NoCacheIsActivatedDuringHibernation")
 PCACHE_MUTANT(workers_not_stopped, "28", "a suspended device still works", "sim")
 PCACHE_MUTANT(staged_left_at_stop, "10", "a clean stop leaves staged keys out of the log",
               "Rules.OfTwoStagedWrites*")

@@ -78,6 +78,16 @@ void pc_work_kick_after(struct pc_work *w, u64 ns) PC_NOEXCEPT; /* no effect if 
 /* Cancels, waits until it has ended; may sleep. A kick meanwhile may get lost: stop kickers first.
  */
 void pc_work_stop(struct pc_work *w) PC_NOEXCEPT;
+/*
+ * For a suspend of the machine. From freeze on works go on as ever until, for a moment, none of the
+ * queue is running; then the queue is frozen: no work begins before the thaw, and what is kicked,
+ * or whose time comes, begins behind it. So a work that runs may still wait for another one. None
+ * of the three sleeps. Frozen already, or not frozen at all: no effect. Draining and destroying
+ * thaw.
+ */
+void pc_queue_freeze(struct pc_queue *q) PC_NOEXCEPT;
+int pc_queue_frozen(struct pc_queue *q) PC_NOEXCEPT;
+void pc_queue_thaw(struct pc_queue *q) PC_NOEXCEPT;
 struct pc_event;
 typedef int (*pc_condition)(void *context);
 void pc_event_init(struct pc_event *e) PC_NOEXCEPT;

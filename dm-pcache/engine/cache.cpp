@@ -396,6 +396,7 @@ void Cache::quiesce() noexcept
 {
     if (!parts_ || state() == State::suspended)
         return;
+    wake_up(); // a suspend of the machine that failed: its thread may be late
     drain_waiting();
     parts_->write_back.halt();
     const bool clean = stop_service();

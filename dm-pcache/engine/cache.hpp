@@ -133,6 +133,17 @@ public:
     // waits for anything ends with Error::busy. Any context.
     bool suspending() const noexcept { return suspending_.load_acquire() != 0; }
 
+    // ---- the machine is being suspended; any state, any time, one thread
+    // --------------------------- Some request waits for a worker.
+    bool requests_wait() noexcept;
+    // From here on the workers come to an end. map() goes on.
+    void fall_asleep() noexcept;
+    // They have: of themselves they send nothing to either device, and store nothing, before
+    // wake_up(). Nothing was given up. No waiting: fall_asleep() only sees to it that it comes
+    // true.
+    bool asleep() noexcept;
+    void wake_up() noexcept;
+
     // ---- requests; never sleep ---------------------------------------------------------------
     pc_verdict map(pc_bio *bio, void *memory, const pc_io &io) noexcept;
 
@@ -200,6 +211,9 @@ private:
     rt::Error for_each_key(F &&f, media::Refusal &why) noexcept;
     rt::Error fit_blocks(media::Refusal &why) noexcept;
     void tell_ignored(u64 keys, u32 block) noexcept;
+
+    // sleep.cpp
+    bool has_workers() const noexcept;
 
     // read_only.cpp
     pc_verdict map_read_only(pc_bio *bio, void *memory, const pc_io &io) noexcept;

@@ -130,6 +130,12 @@ void Fills::give(Fill &f) noexcept
         given_.wake();
 }
 
+bool Fills::any_in_flight() noexcept
+{
+    rt::Guard g(lock_);
+    return in_flight_ != 0;
+}
+
 void Fills::drain() noexcept
 {
     given_.wait([this] {

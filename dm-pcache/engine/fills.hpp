@@ -92,6 +92,7 @@ public:
         return memory_ + usize{f.page[i]} * fill_page_bytes;
     }
 
+    bool any_in_flight() noexcept;
     // Nobody takes any more. Returns when every fill has been given back, and no worker or
     // interrupt is left; take() works again afterwards. Sleeps.
     void drain() noexcept;

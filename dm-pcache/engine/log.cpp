@@ -95,6 +95,12 @@ void Log::commit_for(Request &r) noexcept
         lead(false);
 }
 
+bool Log::anybody_waiting() noexcept
+{
+    rt::Guard g(lock_);
+    return leading_ || !waiters_.empty();
+}
+
 void Log::lead(bool may_sleep) noexcept
 {
     bool hand_over = false;

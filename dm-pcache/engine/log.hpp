@@ -53,6 +53,7 @@ public:
     void staged_first() noexcept;
     void prepare_spare() noexcept { spare_work_.kick(); }
     void kick() noexcept { commit_work_.kick(); }
+    bool anybody_waiting() noexcept; // for a commit
     bool nothing_staged() const noexcept { return staged_.load_acquire() == 0; }
 
     // A FLUSH, or a FUA write whose key is staged: `r` is ended with pc_bio_end, now or later, when

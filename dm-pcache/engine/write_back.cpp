@@ -327,6 +327,13 @@ void WriteBack::halt() noexcept
     landed_.wake();
 }
 
+void WriteBack::fall_asleep() noexcept
+{
+    halts_.fetch_add(1);
+    asleep_.store_release(1);
+    landed_.wake();
+}
+
 void WriteBack::close() noexcept
 {
     if (!write_)

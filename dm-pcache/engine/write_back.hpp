@@ -71,7 +71,10 @@ public:
     // landed; dirty tail stands. Until go_on(). Any thread.
     void halt() noexcept;
     void go_on() noexcept { halted_.store_release(0); }
-    bool halted() const noexcept { return halted_.load_acquire() != 0; }
+    bool halted() const noexcept { return halted_.load_acquire() || asleep_.load_acquire(); }
+    // The same for a suspend of the machine, which may come beside one of the device.
+    void fall_asleep() noexcept;
+    void wake_up() noexcept { asleep_.store_release(0); }
     // Something was sent and not FLUSHed since. Not while a batch may run.
     bool anything_unflushed() const noexcept { return unflushed_; }
 
@@ -205,7 +208,7 @@ private:
     rt::Atomic<u64> to_land_{0};
     Flight flights_[writes_in_flight];
     u32 flight_ = 0; // of the write that is being built
-    rt::Atomic<u32> halted_{0};
+    rt::Atomic<u32> halted_{0}, asleep_{0};
     rt::Atomic<u32> halts_{0}; // how often, ever
     u32 halts_before_ = 0;     // what is being sent now
 

@@ -14,6 +14,7 @@
 #include <linux/slab.h>
 
 #include "dm-pcache/kernel/internal.h"
+#include "dm-pcache/kernel/pm.h"
 #include "dm-pcache/target/face.h"
 
 /* Requests are cut at multiples of this: one write then is at most as long as what one key may
@@ -220,15 +221,24 @@ static int __init pcache_init(void)
 
     if (error)
         return error;
+    error = pc_pm_init();
+    if (error)
+        goto exit_target;
     error = dm_register_target(&pcache_target);
     if (error)
-        pc_target_module_exit();
+        goto exit_pm;
+    return 0;
+exit_pm:
+    pc_pm_exit();
+exit_target:
+    pc_target_module_exit();
     return error;
 }
 
 static void __exit pcache_exit(void)
 {
     dm_unregister_target(&pcache_target);
+    pc_pm_exit();
     pc_target_module_exit();
 }
 

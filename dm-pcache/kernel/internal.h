@@ -2,8 +2,8 @@
 /*
  * internal.h - the C side of the opaque structures of platform.h, for the shims alone.
  *
- * A struct pc_bio is a struct bio, a struct pc_queue a struct workqueue_struct, a lock the kernel's
- * own: those are cast and have no definition. The others are below.
+ * A struct pc_bio is a struct bio, a lock the kernel's own: those are cast and have no definition.
+ * What only one shim knows is defined there. The others are below.
  */
 #ifndef PCACHE_KERNEL_INTERNAL_H
 #define PCACHE_KERNEL_INTERNAL_H
@@ -19,7 +19,8 @@
 /* Lives in storage of the C++ side; its size is PC_WORK_SIZE. */
 struct pc_work {
     struct delayed_work delayed;
-    struct workqueue_struct *queue;
+    struct pc_queue *queue;
+    struct list_head aside; /* where put aside, see work.c */
     pc_work_function function;
     void *context;
 };

@@ -58,6 +58,23 @@ void pc_target_status(struct pc_target *t, int what, char *text, usize size) PC_
 /* Message; a reply goes to `text`. 0, 1 (text holds a reply) or a negative errno. May sleep. */
 int pc_target_message(struct pc_target *t, unsigned argc, char **argv, char *text,
                       usize size) PC_NOEXCEPT;
+/*
+ * The machine is being suspended; one thread. The workers of all caches go to sleep in two steps,
+ * of which none waits: fall_asleep, then asleep once they have; from there on to wake_up they send
+ * and store nothing, while map() goes on. requests_wait: some request waits for a worker now.
+ * wake_up is right at any time.
+ */
+int pc_target_requests_wait(void) PC_NOEXCEPT;
+void pc_target_fall_asleep(void) PC_NOEXCEPT;
+int pc_target_asleep(void) PC_NOEXCEPT;
+void pc_target_wake_up(void) PC_NOEXCEPT;
+/*
+ * May the machine be hibernated (or a hibernated system be restored over this one)? 0: no cache
+ * will be activated or resumed before hibernation_over. -EBUSY, with a line in the log for each
+ * device that is in the way: one that is not suspended (that is active).
+ */
+int pc_target_hibernate(int restoring) PC_NOEXCEPT;
+void pc_target_hibernation_over(void) PC_NOEXCEPT;
 /* At module load and unload. */
 int pc_target_module_init(void) PC_NOEXCEPT;
 void pc_target_module_exit(void) PC_NOEXCEPT;

@@ -119,6 +119,36 @@ bool Registry::claim(Instance &i, const engine::Uuid &uuid, const char **sentenc
     return true;
 }
 
+bool Registry::forbid_activation() noexcept
+{
+    rt::Guard g(lock_);
+    forbidden_ = !mutant(Mutant::activated_in_hibernation);
+    return activating_ == 0;
+}
+
+void Registry::allow_activation() noexcept
+{
+    rt::Guard g(lock_);
+    forbidden_ = false;
+}
+
+bool Registry::begin_activation(const char **sentence) noexcept
+{
+    rt::Guard g(lock_);
+    if (forbidden_) {
+        *sentence = "the machine is being hibernated";
+        return false;
+    }
+    activating_++;
+    return true;
+}
+
+void Registry::end_activation() noexcept
+{
+    rt::Guard g(lock_);
+    activating_--;
+}
+
 void Registry::leave(Instance &i) noexcept
 {
     rt::Guard g(lock_);

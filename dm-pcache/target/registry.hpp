@@ -49,6 +49,20 @@ public:
     // An instance that has entered turns out to have this uuid; false when another one has it.
     bool claim(Instance &i, const engine::Uuid &uuid, const char **sentence) noexcept;
     void leave(Instance &i) noexcept;
+    // While it is forbidden begin_activation() is false. False here: one is under way.
+    bool forbid_activation() noexcept;
+    void allow_activation() noexcept;
+    // Around every activation and resume.
+    bool begin_activation(const char **sentence) noexcept;
+    void end_activation() noexcept;
+    // f(Instance &) for all that are active. f may not call the registry.
+    template <class F>
+    void for_each(F &&f) noexcept
+    {
+        rt::Guard g(lock_);
+        for (Instance *i = first_; i; i = i->next)
+            f(*i);
+    }
     // One table less refers to it; true: it was the last, the caller destroys it (after leave()).
     bool drop(Instance &i) noexcept;
 
@@ -56,6 +70,11 @@ private:
     bool taken(const Instance *but, const engine::Uuid &uuid, const char **sentence) noexcept;
     Mutex lock_;
     Instance *first_ = nullptr;
+    bool forbidden_ = false;
+    u32 activating_ = 0;
 };
+
+// The one of the module, between pc_target_module_init() and _exit().
+Registry &the_registry() noexcept;
 
 } // namespace pcache::target

@@ -126,6 +126,11 @@ int make_instance(pc_table *table, const TableLine &line, Opened &o, u64 length_
 
 } // namespace
 
+Registry &pcache::target::the_registry() noexcept
+{
+    return *registry;
+}
+
 int pc_target_module_init() noexcept
 {
     registry = ::new (registry_storage) Registry;
@@ -224,21 +229,10 @@ bool claim_uuid(void *instance, const engine::Uuid &uuid, const char **sentence)
     return registry->claim(*static_cast<Instance *>(instance), uuid, sentence);
 }
 
-} // namespace
-
-int pc_target_preresume(pc_target *t) noexcept
+rt::Error activate(pc_target *t, media::Refusal &why) noexcept
 {
     Instance &i = *t->instance;
-    media::Refusal why;
     rt::Error e = rt::Error::none;
-    if (!take_over(t)) {
-        pc_log(i.cache.host(), PC_ERR,
-               "not activated: the cache that this table was to take over was removed after the "
-               "table had been loaded: load it again");
-        return rt::to_errno(rt::Error::no_device);
-    }
-    pc_host_attach(i.cache.host(), t->table);
-    i.cache.set_length(t->length);
     switch (i.cache.state()) {
     case engine::State::inactive:
         if (!registry->enter(i, &why.sentence)) {
@@ -260,6 +254,28 @@ int pc_target_preresume(pc_target *t) noexcept
         e = rt::Error::io;
         why.sentence = "the cache has failed: remove the device";
         break;
+    }
+    return e;
+}
+
+} // namespace
+
+int pc_target_preresume(pc_target *t) noexcept
+{
+    Instance &i = *t->instance;
+    media::Refusal why;
+    rt::Error e = rt::Error::busy;
+    if (!take_over(t)) {
+        pc_log(i.cache.host(), PC_ERR,
+               "not activated: the cache that this table was to take over was removed after the "
+               "table had been loaded: load it again");
+        return rt::to_errno(rt::Error::no_device);
+    }
+    pc_host_attach(i.cache.host(), t->table);
+    i.cache.set_length(t->length);
+    if (registry->begin_activation(&why.sentence)) {
+        e = activate(t, why);
+        registry->end_activation();
     }
     if (!ok(e)) {
         pc_log(i.cache.host(), PC_ERR, "not activated: %s",

@@ -39,6 +39,14 @@ struct pc_queue {
     std::vector<std::thread> threads;
     usize idle = 0;
     bool closing = false;
+    bool freezing = false, frozen = false;
+
+    // With the lock held. A freeze takes effect when nothing runs.
+    bool is_frozen()
+    {
+        frozen |= freezing && running.empty();
+        return frozen;
+    }
 
     bool runs(const pc_work *w) const
     {
@@ -69,6 +77,8 @@ u64 pcache::selftest::sched::live_queues()
 pc_work *pc_queue::take(u64 now, u64 *next_due)
 {
     *next_due = ~0ull;
+    if (is_frozen())
+        return nullptr;
     for (auto i = pending.begin(); i != pending.end(); ++i) {
         pc_work *w = *i;
         if (runs(w))
@@ -155,6 +165,8 @@ void pc_queue_drain(pc_queue *q) noexcept
 {
     sched::assert_may_sleep("pc_queue_drain");
     std::unique_lock<std::mutex> g(q->lock);
+    q->freezing = q->frozen = false;
+    q->changed.notify_all();
     for (const pc_work *w : q->pending)
         if (w->due > pc_now_ns())
             broken("a queue drained while a delayed work is pending: stop it first");
@@ -174,6 +186,7 @@ void pc_queue_destroy(pc_queue *q) noexcept
                 broken("a queue destroyed while a delayed work is pending: stop it first");
         // Only works themselves kick now; they may start threads, until nothing is left.
         q->closing = true;
+        q->freezing = q->frozen = false;
         q->changed.notify_all();
         q->changed.wait(g, [q] { return q->pending.empty() && q->running.empty(); });
         threads.swap(q->threads);
@@ -182,6 +195,25 @@ void pc_queue_destroy(pc_queue *q) noexcept
         t.join();
     delete q;
     --queues;
+}
+
+void pc_queue_freeze(pc_queue *q) noexcept
+{
+    std::lock_guard<std::mutex> g(q->lock);
+    q->freezing = true;
+}
+
+int pc_queue_frozen(pc_queue *q) noexcept
+{
+    std::lock_guard<std::mutex> g(q->lock);
+    return q->is_frozen();
+}
+
+void pc_queue_thaw(pc_queue *q) noexcept
+{
+    std::lock_guard<std::mutex> g(q->lock);
+    q->freezing = q->frozen = false;
+    q->changed.notify_all();
 }
 
 void pc_work_init(pc_work *w, pc_queue *q, pc_work_function f, void *context) noexcept

@@ -165,10 +165,32 @@ void reload()
         st.plan.sectors = disk.sectors(); // from now on there are requests for them
 }
 
+// As kernel/pm.c does it, or given up on the way. The clients are kernel threads that nobody
+// freezes.
+void machine_sleeps()
+{
+    const bool gives_up = st.load.one_in(4);
+    const u64 limit = sched::now() + (gives_up ? st.load.between(us, 5 * ms) : 60 * second);
+    trace("the machine goes to sleep");
+    pc_target_fall_asleep();
+    while (!pc_target_asleep() && sched::now() < limit)
+        sched::sleep(100 * us);
+    if (pc_target_asleep()) {
+        const u64 before = disk.completions();
+        sched::sleep(st.load.between(us, second));
+        if (disk.completions() != before)
+            violation("something was sent to the backing device while the machine slept");
+    } else if (!gives_up) {
+        violation("the workers do not go to sleep");
+    }
+    trace("the machine wakes up");
+    pc_target_wake_up();
+}
+
 void administer()
 {
     char number[8];
-    switch (st.load.below(7)) {
+    switch (st.load.below(8)) {
     case 0:
     case 1:
         snprintf(number, sizeof(number), "%u", st.load.below(91));
@@ -190,6 +212,9 @@ void administer()
         break;
     case 5:
         sched::sleep(st.load.between(ms, second));
+        break;
+    case 7:
+        machine_sleeps();
         break;
     }
 }

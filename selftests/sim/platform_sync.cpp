@@ -71,6 +71,8 @@ struct pc_event {
 struct pc_queue {
     const char *name;
     bool closing;
+    bool freezing = false, frozen = false;
+    u32 running = 0; // works
 };
 static_assert(sizeof(pc_spinlock) <= PC_SPINLOCK_SIZE && sizeof(pc_mutex) <= PC_MUTEX_SIZE);
 static_assert(sizeof(pc_work) <= PC_WORK_SIZE && sizeof(pc_event) <= PC_EVENT_SIZE);
@@ -209,7 +211,7 @@ pc_queue *pc_queue_create(const char *name) noexcept
     sched::assert_may_sleep("pc_queue_create");
     if (refuse_allocation(PC_MAY_SLEEP))
         return nullptr;
-    queues.push_back(std::make_unique<pc_queue>(pc_queue{name, false}));
+    queues.push_back(std::make_unique<pc_queue>(pc_queue{.name = name, .closing = false}));
     ++live_queues;
     return queues.back().get();
 }
@@ -228,6 +230,7 @@ static void wait_for_works(pc_queue *q, const char *what)
 void pc_queue_drain(pc_queue *q) noexcept
 {
     sched::assert_may_sleep("pc_queue_drain");
+    pc_queue_thaw(q);
     wait_for_works(q, "pc_queue_drain");
 }
 
@@ -236,6 +239,7 @@ void pc_queue_destroy(pc_queue *q) noexcept
     sched::assert_may_sleep("pc_queue_destroy");
     if (!q)
         return;
+    pc_queue_thaw(q);
     q->closing = true;
     wait_for_works(q, "pc_queue_destroy");
     --live_queues;
@@ -248,20 +252,29 @@ void pc_work_init(pc_work *w, pc_queue *q, pc_work_function f, void *context) no
     w->slot = works.back().get();
 }
 
+// A freeze takes effect when nothing runs.
+static bool is_frozen(pc_queue *q)
+{
+    q->frozen |= q->freezing && !q->running;
+    return q->frozen;
+}
+
 // The work as a task. It runs again if it was kicked meanwhile.
 static void work_main(void *c)
 {
     auto *w = static_cast<WorkSlot *>(c);
-    if (!w->pending) { // stopped before it began
+    if (!w->pending || is_frozen(w->queue)) { // stopped before it began, or begins at the thaw
         w->started = false;
         sched::wake(w);
         return;
     }
     w->pending = w->started = false;
     w->running = true;
+    ++w->queue->running;
     w->function(w->context);
     sched::assert_may_sleep("end of a work");
     w->running = false;
+    --w->queue->running;
     if (w->pending && w->due <= sched::now() && !w->started) {
         w->started = true;
         sched::spawn("worker", work_main, w);
@@ -271,10 +284,31 @@ static void work_main(void *c)
 
 static void start(WorkSlot *w)
 {
-    if (w->running || w->started)
-        return; // begins again at its end
+    if (w->running || w->started || is_frozen(w->queue))
+        return; // begins again at its end, or at the thaw
     w->started = true;
     sched::spawn("worker", work_main, w);
+}
+
+void pc_queue_freeze(pc_queue *q) noexcept
+{
+    sched::point();
+    q->freezing = true;
+}
+
+int pc_queue_frozen(pc_queue *q) noexcept
+{
+    sched::point();
+    return is_frozen(q);
+}
+
+void pc_queue_thaw(pc_queue *q) noexcept
+{
+    sched::point();
+    q->freezing = q->frozen = false;
+    for (auto &w : works)
+        if (w->queue == q && w->pending && w->due <= sched::now())
+            start(w.get());
 }
 
 static void kick(WorkSlot *w, u64 due)

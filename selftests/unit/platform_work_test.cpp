@@ -127,6 +127,54 @@ TEST_F(WorkTest, StopWaitsForTheEndOfARun)
     EXPECT_TRUE(ended);
 }
 
+TEST_F(WorkTest, AFrozenQueueBeginsNothingAndForgetsNothing)
+{
+    std::atomic<int> runs{0}, late{0};
+    Job a(queue, [&] { ++runs; }), b(queue, [&] { ++late; }), c(queue, [&] { ++runs; });
+    b.work.kick_after(10 * ms);
+    pc_queue_freeze(queue);
+    ASSERT_TRUE(pc_queue_frozen(queue));
+    a.work.kick();
+    a.work.kick();
+    c.work.kick();
+    c.work.stop();
+    std::this_thread::sleep_for(std::chrono::milliseconds(30));
+    EXPECT_EQ(runs, 0);
+    EXPECT_EQ(late, 0);
+    pc_queue_thaw(queue);
+    EXPECT_FALSE(pc_queue_frozen(queue));
+    for (int i = 0; i < 1000 && (!runs || !late); i++)
+        std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    EXPECT_EQ(runs, 1) << "twice, or one that was stopped";
+    EXPECT_EQ(late, 1);
+}
+
+TEST_F(WorkTest, AQueueIsNotFrozenWhileAWorkWaitsForAnother)
+{
+    Gate entered, second, go;
+    std::atomic<bool> ended{false};
+    Job b(queue, [&] { second.open(); });
+    Job a(queue, [&] {
+        entered.open();
+        go.wait();
+        b.work.kick();
+        second.wait();
+        ended = true;
+    });
+    a.work.kick();
+    entered.wait();
+    pc_queue_freeze(queue);
+    EXPECT_FALSE(pc_queue_frozen(queue));
+    go.open();
+    for (int i = 0; i < 1000 && !pc_queue_frozen(queue); i++)
+        std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    EXPECT_TRUE(pc_queue_frozen(queue));
+    EXPECT_TRUE(ended);
+    a.work.kick();
+    pc_queue_destroy(queue); // thaws
+    queue = nullptr;
+}
+
 TEST_F(WorkTest, StopCancelsWhatHasNotBegun)
 {
     std::atomic<int> runs{0};

@@ -4,6 +4,7 @@
 #
 # slow_disk MIB NANOSECONDS DEPTH: makes /dev/nullb0, memory-backed, with a volatile write cache: every read, write
 #   and FLUSH takes so long, DEPTH at once. Exact in a guest whose clock counts instructions.
+# remove_slow_disk: gives its memory back.
 # disk_writes: writes that it has completed.
 SLOW=/dev/nullb0
 
@@ -18,6 +19,10 @@ slow_disk() {
 		echo 1 >$sd_dir/power || return 1
 	echo 0 >/sys/block/nullb0/queue/wbt_lat_usec 2>/dev/null
 	[ -b $SLOW ]
+}
+
+remove_slow_disk() {
+	echo 0 >/sys/kernel/config/nullb/nullb0/power && rmdir /sys/kernel/config/nullb/nullb0
 }
 
 disk_writes() {
