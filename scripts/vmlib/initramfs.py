@@ -78,6 +78,12 @@ def _libraries(program):
     return [w for line in out.splitlines() for w in line.split() if w.startswith("/")]
 
 
+def tool(name):
+    """{path in the guest: path on the host} of one program more, for a test that names it."""
+    path = _which(name)
+    return {"/usr/sbin/" + name: path, **{lib: os.path.realpath(lib) for lib in _libraries(path)}}
+
+
 def _base_content(kernel, extra):
     """{path in the guest: path on the host} of the base."""
     # Scripts run in dash: busybox's own shell prefers its applets to the real tools of the same name.
