@@ -178,6 +178,19 @@ PCACHE_MUTANT(epoch_not_marked, "8, 48", "a FLUSH does not bind the next record 
               "Rules.TheRecordBehindAFlush*")
 PCACHE_MUTANT(fua_not_committed, "46", "a FUA write does not wait for its record",
               "Rules.AFuaWrite*")
+PCACHE_MUTANT(read_only_flush_at_once, "46",
+              "a FLUSH on the way into read-only ends before what it covers is in a record",
+              "Promise.AFlushOnTheWay*")
+PCACHE_MUTANT(given_up_forgotten, "46",
+              "a FLUSH succeeds although the key of a completed write was given up",
+              "Promise.BehindKeys*")
+PCACHE_MUTANT(log_closes_in_silence, "46, 28", "a log that has closed tells nobody",
+              "Promise.BehindKeys*")
+PCACHE_MUTANT(lost_page_stored_to, "15, 42", "the log stores to a page that it was told is lost",
+              "LostPage.NothingIsStoredTo*")
+PCACHE_MUTANT(setting_stored_behind, "28",
+              "a setting is stored behind the word that nothing is stored any more",
+              "LostPage.ASetting*")
 
 /* fills */
 PCACHE_MUTANT(fill_not_cancelled, "37", "a write does not cancel the fill of its range",
@@ -321,6 +334,10 @@ PCACHE_MUTANT(stop_flush_ignored, "10", "a clean stop although the backing devic
 PCACHE_MUTANT(suspend_halts_at_once, "41", "write-back halts when a flush suspend begins", "sim")
 PCACHE_MUTANT(suspend_waits_for_rescue, "41", "accept_loss goes on when a suspend begins",
               "AcceptLoss.EndsWhenASuspendBeginsAndTwoAtOnceAreSafe")
+PCACHE_MUTANT(remove_waits_for_no_message, "41, 19", "a removal does not wait for accept_loss",
+              "AcceptLossAndRemoval.ARemoval*")
+PCACHE_MUTANT(rebuild_ends_suspend, "41", "accept_loss takes a suspend back that began meanwhile",
+              "AcceptLossAndRemoval.ASuspend*")
 PCACHE_MUTANT(home_not_closed, "-",
               "a table is destroyed and the cache whose home it is stays open", "Tables.*")
 PCACHE_MUTANT(removal_not_heard, "-", "the notice that the cache device goes is not heard",

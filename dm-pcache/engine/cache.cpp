@@ -14,12 +14,13 @@ constinit LockClass waiting_class{"pcache waiting"};
 constinit LockClass settings_class{"pcache settings"};
 constinit LockClass parts_class{"pcache parts"};
 constinit LockClass removal_class{"pcache removal"};
+constinit LockClass stopping_class{"pcache stopping"};
 using format::backing_crc_bytes;
 } // namespace
 
 Cache::Cache() noexcept
     : parts_lock_(parts_class), removal_lock_(removal_class), waiting_lock_(waiting_class),
-      settings_lock_(settings_class)
+      stopping_lock_(stopping_class), settings_lock_(settings_class)
 {
 }
 
@@ -137,7 +138,13 @@ rt::Error Cache::inspect(media::Inspection &in, media::Refusal &why) noexcept
 rt::Error Cache::check_options(const media::Inspection &in, media::Refusal &why) noexcept
 {
     const bool blank = in.kind != media::MediaKind::cache;
-    data_crc_ = blank ? asked_.data_crc == Asked::yes : in.cache_info.data_crc();
+    // accept_loss formats with the settings of the cache that it gives up.
+    const bool crc = !blank ? in.cache_info.data_crc()
+                     : read_only_.format_flags
+                         ? (read_only_.format_flags & format::cache_info_bits::data_crc) != 0
+                         : asked_.data_crc == Asked::yes;
+    if (data_crc_ != crc) // a table may be printed meanwhile
+        data_crc_ = crc;
     key_sectors_ = data_crc_ ? rt::min(summed_key_bytes, format::geometry.range_bytes)
                              : format::geometry.range_bytes;
     key_sectors_ /= format::sector_bytes;
@@ -173,6 +180,8 @@ rt::Error Cache::allocate_parts() noexcept
         queue_, [](void *c) { static_cast<Cache *>(c)->rescue_worker(); }, this);
     removal_work_.init(
         queue_, [](void *c) { static_cast<Cache *>(c)->removal_worker(); }, this);
+    read_only_.way.init(
+        queue_, [](void *c) { static_cast<Cache *>(c)->way_into_read_only(); }, this);
 
     Parts &p = *parts_;
     const u32 segments = device_.chain_length();
@@ -185,12 +194,15 @@ rt::Error Cache::allocate_parts() noexcept
         rt::min(rt::max(p.heads.count() * tickets_per_head, min_tickets) + longest, most);
     RT_TRY(p.tickets.allocate(tickets));
     RT_TRY(p.log.allocate(queue_,
-                          {[](void *c) noexcept { static_cast<Cache *>(c)->committed(); }, this}));
+                          {[](void *c) noexcept { static_cast<Cache *>(c)->committed(); },
+                           [](void *c) noexcept { static_cast<Cache *>(c)->log_closed(); }, this}));
     RT_TRY(p.fills.allocate(
         queue_, {[](void *c, Fill &f) noexcept { static_cast<Cache *>(c)->fill_ended(f); }, this}));
     RT_TRY(p.write_back.allocate(
         {[](void *c, u64 bytes) noexcept { static_cast<Cache *>(c)->landed(bytes); }, this}));
-    RT_TRY(p.damage.allocate(queue_, host_));
+    RT_TRY(p.damage.allocate(
+        queue_, host_,
+        {[](void *c) noexcept { static_cast<Cache *>(c)->log_unreadable(); }, this}));
     if (data_crc_)
         RT_TRY(p.summed_reads.allocate(
             queue_, {[](void *c, Request &r, SegmentId s) noexcept {
@@ -308,22 +320,31 @@ rt::Error Cache::start(media::Refusal &why, Claim claim) noexcept
         return e;
     }
     device_.freeze_chain();
-    if (read_only_.why)
-        enter_read_only();
-    else
+    if (read_only_.why) {
+        read_only_.settled.store_release(1);
+        state_.store_release(static_cast<u32>(State::read_only));
+        let_removal_in(true);
+        tell_read_only();
+    } else {
+        end_suspend();
         run();
+    }
     return rt::Error::none;
 }
 
+// A suspend that has begun goes on, unless the caller has ended it: accept_loss comes here, too.
 void Cache::run() noexcept
 {
-    push_back_.set(0);
-    suspending_.store_release(0);
+    rt::Guard g(parts_lock_);
+    if (mutant(Mutant::rebuild_ends_suspend))
+        end_suspend();
     fitted_length_ = length_;
-    parts_->write_back.go_on();
+    if (!push_back_.read())
+        parts_->write_back.go_on();
     backing_failing_.set(0);
     retry_at_ = retry_delay_ = 0;
     last_change_ = pc_now_ns();
+    read_only_.settled.set(0);
     state_.store_release(static_cast<u32>(State::running));
     parts_->log.prepare_spare();
     reclaim_work_.kick();
@@ -334,6 +355,7 @@ void Cache::run() noexcept
 
 void Cache::begin_suspend(bool noflush) noexcept
 {
+    rt::Guard g(parts_lock_);
     (void)suspending_.xchg(1);
     if (read_only_.accepting.read() && !mutant(Mutant::suspend_waits_for_rescue))
         stop_rescue();
@@ -345,10 +367,16 @@ void Cache::begin_suspend(bool noflush) noexcept
     admit_work_.kick();
 }
 
-void Cache::undo_suspend() noexcept
+void Cache::end_suspend() noexcept
 {
     push_back_.set(0);
     suspending_.store_release(0);
+}
+
+void Cache::undo_suspend() noexcept
+{
+    rt::Guard g(parts_lock_);
+    end_suspend();
     if (state() != State::running)
         return;
     parts_->write_back.go_on();
@@ -394,9 +422,13 @@ bool Cache::stop_service() noexcept
 
 void Cache::quiesce() noexcept
 {
+    wake_up(); // a suspend of the machine that failed: its thread may be late
+    // Device-mapper removes a device without waiting for its messages. One that comes from now on
+    // finds the suspend begun and looks at nothing.
+    if (!mutant(Mutant::remove_waits_for_no_message))
+        waiting_changed_.wait([this] { return read_only_.accepting.load_acquire() == 0; });
     if (!parts_ || state() == State::suspended)
         return;
-    wake_up(); // a suspend of the machine that failed: its thread may be late
     drain_waiting();
     parts_->write_back.halt();
     const bool clean = stop_service();
@@ -405,9 +437,15 @@ void Cache::quiesce() noexcept
     drain_waiting_after_stop();
     if (!mutant(Mutant::staged_left_at_stop))
         parts_->log.commit_and_wait();
-    if (!mutant(Mutant::workers_not_stopped))
+    if (!mutant(Mutant::workers_not_stopped)) {
+        rt::Guard g(stopping_lock_);
         stop_workers();
-    if (clean && state() == State::suspended) // a worker's last step may have found damage
+    }
+    if (state() == State::read_only) { // the last step of the log or a worker may have found damage
+        wait_until_settled();
+        stop_workers();
+    }
+    if (clean && state() == State::suspended)
         stop_cleanly();
 }
 
@@ -470,6 +508,7 @@ rt::Error Cache::fit_table(TableFit &fit, media::Refusal &why) noexcept
     for (format::LogPosition at = fit.keep_from; at != head; at = r.behind()) {
         in_front = in_front && at != dirty;
         if (reader.read(device_, at, r) != media::ReadOutcome::good) {
+            p.log.page_lost(at);
             why = {rt::Error::io, "the log of the cache device cannot be read a second time"};
             return why.error;
         }
@@ -517,7 +556,7 @@ rt::Error Cache::begin_next_session(const TableFit &fit, media::Refusal &why) no
 rt::Error Cache::resume(media::Refusal &why) noexcept
 {
     if (state() == State::read_only) {
-        suspending_.set(0);
+        end_suspend();
         return rt::Error::none;
     }
     if (state() != State::suspended) {
@@ -530,11 +569,20 @@ rt::Error Cache::resume(media::Refusal &why) noexcept
     RT_TRY(fit_table(fit, why));
     RT_TRY(fit_blocks(why));
     RT_TRY(begin_next_session(fit, why));
+    end_suspend();
     run();
     return rt::Error::none;
 }
 
 // ---- messages and status ------------------------------------------------------------------
+
+// The state is another one than running: on return no message stores anything any more. Sleeps.
+void Cache::settings_settled() noexcept
+{
+    if (mutant(Mutant::setting_stored_behind))
+        return;
+    rt::Guard g(settings_lock_);
+}
 
 rt::Error Cache::set_gc_percent(u32 percent) noexcept
 {

@@ -14,9 +14,9 @@
 // When damage is found the state is read_only (read_only.cpp), at activation or at run time.
 //
 // Locking: each part has its own, see there. `parts_lock_` guards parts_ where map() is not its
-// only user: see read_only.cpp. `waiting_lock_` guards the queue of waiting writes.
-// Whoever runs in map() is inside an epoch; quiesce() sets the state and waits for the epoch to
-// end, so that nobody is in map() behind it.
+// only user (read_only.cpp), and the marks of a suspend against the beginning of the state running.
+// `waiting_lock_` guards the queue of waiting writes. Whoever runs in map() is inside an epoch;
+// quiesce() sets the state and waits for the epoch to end, so that nobody is in map() behind it.
 #pragma once
 #include "dm-pcache/engine/gc.hpp"
 #include "dm-pcache/engine/heads.hpp"
@@ -66,6 +66,10 @@ struct Claim {
 
 // What belongs to the state read_only.
 struct ReadOnly {
+    // The way into the state has ended: what was staged is in records or given up, and no worker
+    // does anything. Who acquires this 1 may read the next three, and whoever sends accept_loss
+    // alone changes them then.
+    rt::Atomic<u32> settled{0};
     const char *why = nullptr; // static text
     bool at_run_time = false;  // the index knows all, also what the log has lost since
     bool newer = false;        // a newer driver wrote the media: accept_loss is refused
@@ -76,7 +80,10 @@ struct ReadOnly {
         format::LogPosition damage_at, head;
         friend constexpr bool operator==(const Log &, const Log &) = default;
     } log;
+    rt::Atomic<const char *> found{nullptr}; // why the way into the state is taken; static text
+    Work way;
     rt::Atomic<u32> index_gone{0}; // all data is on the backing device, and read from there
+    rt::Atomic<u32> gave_up{0};    // what the log has said of itself; while index_gone
     rt::Atomic<u32> accepting{0};  // accept_loss is under way
     u32 format_flags = 0;          // settings that the new cache keeps; 0: none
     // By physical number, and so of the new cache: segments with a page that could not be read.
@@ -157,9 +164,9 @@ public:
     // not_supported) in another state, and where a newer driver wrote the media. `why` has a
     // sentence for each.
     rt::Error accept_loss(media::Refusal &why) noexcept;
-    // Damage was found while running: what is staged is logged, then nothing more is stored, and
-    // the state is read_only (failed, if that cannot be logged). `sentence`: static text. Sleeps;
-    // not for the log's or the admit worker, nor under a lock or in an epoch.
+    // Damage was found while running: the state is read_only at once. A worker then sees to it that
+    // what is staged is logged and nothing more is stored (failed, if metadata cannot be stored).
+    // `sentence`: static text. Any context but interrupt; never sleeps.
     void go_read_only(const char *sentence) noexcept;
     Snapshot snapshot() noexcept; // all zero but the state when inactive
     // Of the media, as open() found it; of blank media, what it will be formatted with.
@@ -194,6 +201,8 @@ private:
     rt::Result<u32> take_backing_crc() noexcept;
     rt::Error take_facts(media::BackingFacts &facts) noexcept;
     void run() noexcept;
+    void end_suspend() noexcept;
+    void settings_settled() noexcept;
     void drain_waiting() noexcept;
     void drain_waiting_after_stop() noexcept;
     bool stop_service() noexcept;
@@ -220,7 +229,9 @@ private:
     rt::Error build_read_only(media::Activation &activation, media::Inspection &in,
                               media::Refusal &why) noexcept;
     void stay_read_only(const media::Inspection &in, const char *sentence) noexcept;
-    void enter_read_only() noexcept;
+    void tell_read_only() noexcept;
+    void way_into_read_only() noexcept;
+    void wait_until_settled() noexcept;
     void stop_workers() noexcept;
     rt::Error accept_loss_alone(media::Refusal &why) noexcept;
     struct RescueJob;
@@ -291,6 +302,7 @@ private:
     void committed() noexcept;
     void landed(u64 key_bytes) noexcept;
     void log_unreadable() noexcept;
+    void log_closed() noexcept;
     void fail(const char *what) noexcept;
     void backing_failed(u64 now) noexcept;
 
@@ -339,7 +351,9 @@ private:
     u32 short_batch_ = batch_keys_when_short_least; // keys
     rt::Atomic<u32> backing_failing_{0};
 
-    Mutex settings_lock_; // one message at a time changes a setting
+    Mutex stopping_lock_; // one at a time stops works
+    Mutex
+        settings_lock_; // one message at a time changes a setting, and none once the state is other
     rt::Atomic<u32> gc_percent_{default_gc_percent};
     rt::Atomic<u32> cache_flags_{0};
     rt::Atomic<u32> starved_{0}; // the index has no node left: evict, though segments are free

@@ -31,9 +31,10 @@ Damage::~Damage()
     pc_free(buffer_);
 }
 
-rt::Error Damage::allocate(pc_queue *queue, pc_host *host) noexcept
+rt::Error Damage::allocate(pc_queue *queue, pc_host *host, Listener listener) noexcept
 {
     host_ = host;
+    listener_ = listener;
     work_.init(
         queue, [](void *c) { static_cast<Damage *>(c)->worker(); }, this);
     buffer_ = static_cast<u8 *>(pc_alloc(buffer_bytes, PC_MAY_SLEEP));
@@ -302,14 +303,17 @@ rt::Error Damage::find_dirty(const Piece &p) noexcept
     const format::LogPosition head = log_.durable_head();
     for (format::LogPosition at = metadata_.dirty_tail(); !(at == head);) {
         media::Record r;
-        if (reader_.read(device_, at, r) != media::ReadOutcome::good)
+        if (reader_.read(device_, at, r) != media::ReadOutcome::good) {
+            log_.page_lost(at);
+            listener_.log_unreadable(listener_.context);
             return rt::Error::io;
+        }
         for (u32 i = 0; i < r.keys(); i++)
             take_dirty(p, reader_.key(i));
         at = r.behind();
         pc_yield();
     }
-    return log_.killed() ? rt::Error::io : rt::Error::none;
+    return log_.closed() ? rt::Error::io : rt::Error::none;
 }
 
 void Damage::take_dirty(const Piece &p, const format::Key &k) noexcept

@@ -32,8 +32,13 @@ public:
     Damage(const media::Device &device, media::Metadata &metadata, Segments &segments,
            Shard *shards, NodeBudget &budget, Log &log, pc_backing *backing) noexcept;
     ~Damage();
+    // Told when a record behind dirty tail could not be read. May sleep.
+    struct Listener {
+        void (*log_unreadable)(void *context) noexcept;
+        void *context;
+    };
     // Memory, and the work on `queue`. May sleep.
-    rt::Error allocate(pc_queue *queue, pc_host *host) noexcept;
+    rt::Error allocate(pc_queue *queue, pc_host *host, Listener listener) noexcept;
 
     // Something in this segment could not be read: from now on it gets no new data, and no store
     // falls on a page that may have lost its mapping. Never sleeps.
@@ -95,6 +100,7 @@ private:
     Log &log_;
     pc_backing *backing_;
     pc_host *host_ = nullptr;
+    Listener listener_{};
     Work work_;
     SpinLock lock_;
     rt::Queue<Request> queue_;

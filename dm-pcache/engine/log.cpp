@@ -90,7 +90,7 @@ void Log::commit_for(Request &r) noexcept
         }
     }
     if (idle)
-        pc_bio_end(r.bio, 0);
+        pc_bio_end(r.bio, answer());
     else
         lead(false);
 }
@@ -99,6 +99,11 @@ bool Log::anybody_waiting() noexcept
 {
     rt::Guard g(lock_);
     return leading_ || !waiters_.empty();
+}
+
+int Log::answer() const noexcept
+{
+    return gave_up() && !mutant(Mutant::given_up_forgotten) ? rt::to_errno(rt::Error::io) : 0;
 }
 
 void Log::lead(bool may_sleep) noexcept
@@ -126,14 +131,14 @@ void Log::lead(bool may_sleep) noexcept
             hand_over = handed_over_ = true;
             break;
         }
+        close_if_lost();
         rounds_done_.store_release(number);
         if (awaited_.read())
             progress_.wake();
-        const bool lost = dead();
         if (!served_.empty() && !mutant(Mutant::epoch_not_marked))
             epoch_bound_.set(1);
         while (Request *r = served_.pop_front())
-            pc_bio_end(r->bio, lost ? rt::to_errno(rt::Error::io) : 0);
+            pc_bio_end(r->bio, answer());
         if (wrote)
             listener_.committed(listener_.context);
         rt::Guard g(lock_);
@@ -166,14 +171,14 @@ void Log::collect() noexcept
 Log::Step Log::write_pending(bool may_sleep) noexcept
 {
     while (pending_count_) {
-        if (dead()) {
+        if (closed()) {
             give_up_pending();
             break;
         }
         const u32 keys =
             rt::min(rt::min(pending_count_, format::geometry.keys_per_kset), keys_that_fit());
         if (!may_store(keys ? format::kset_bytes(keys) : format::record_header_bytes)) {
-            kill();
+            advance(LogState::closed);
             continue;
         }
         if (keys) {
@@ -187,12 +192,16 @@ Log::Step Log::write_pending(bool may_sleep) noexcept
     return Step::done;
 }
 
+// What is lost with a key is what a write promised: the key of a fill is none, and one of the
+// reserve stands in the log already.
 void Log::give_up_pending() noexcept
 {
     rt::Queue<Ticket> ordinary, reserve;
     u32 count = 0;
     pending_count_ = 0;
     while (Ticket *t = pending_.pop_front()) {
+        if (!t->reserve && !(t->flags & format::key_clean))
+            gave_up_.store_release(1);
         count += !t->reserve;
         (t->reserve ? reserve : ordinary).push_back(*t);
     }
@@ -200,26 +209,48 @@ void Log::give_up_pending() noexcept
     tickets_.give_reserve(reserve);
 }
 
-void Log::kill() noexcept
+// The only place that changes the state.
+void Log::advance(LogState to) noexcept
 {
-    dead_.store_release(1);
+    u32 now = state_.read();
+    while (now < static_cast<u32>(to) && !state_.try_cmpxchg(now, static_cast<u32>(to)))
+        ;
+}
+
+void Log::close() noexcept
+{
+    advance(LogState::closed);
     progress_.wake();
     commit_work_.kick();
+}
+
+// Also where nothing is staged: what comes would be given up, so the sooner the better.
+void Log::close_if_lost() noexcept
+{
+    if (!closed() && !may_store(format::record_header_bytes))
+        advance(LogState::closed);
+    if (!closed() || told_ || mutant(Mutant::log_closes_in_silence))
+        return;
+    told_ = true;
+    listener_.closed(listener_.context);
 }
 
 // Only of the head's segment does it matter: nothing is stored behind the head, and a spare is read
 // before it is zeroed. The head that others see is in the leader's segment, or in the one before.
 void Log::page_lost(format::LogPosition at) noexcept
 {
-    if (at.segment == durable_head().segment)
-        suspect_.store_release(at.segment.value + 1);
+    if (!(at.segment == durable_head().segment))
+        return;
+    suspect_.store_release(at.segment.value + 1);
+    commit_work_.kick();
 }
 
-// Whether the next record's pages can be stored to. Asked for all of them, since a bad header may
-// have led the reader beyond the head.
+// Whether the next record's pages can be stored to. All of them are looked at, since a bad header
+// may have led the reader beyond the head. When the log is closing for whatever was found, too.
 bool Log::may_store(u32 bytes) const noexcept
 {
-    if (suspect_.load_acquire() != head_.segment.value + 1)
+    if ((suspect_.load_acquire() != head_.segment.value + 1 && state() == LogState::open) ||
+        mutant(Mutant::lost_page_stored_to))
         return true;
     const u64 data = device_.data_offset(head_.segment);
     for (u64 page = rt::round_down(head_.offset, format::page_bytes); page < head_.offset + bytes;
@@ -275,8 +306,8 @@ void Log::next_segment() noexcept
     SegmentId next;
     while (!segments_.use_spare(next)) {
         spare_work_.kick();
-        progress_.wait([this] { return segments_.has_spare() || dead(); });
-        if (dead())
+        progress_.wait([this] { return segments_.has_spare() || closed(); });
+        if (closed())
             return;
     }
     const format::RecordHeader last = format::encode_last(next, flags_of_next());
@@ -286,7 +317,7 @@ void Log::next_segment() noexcept
     head_ = {next, 0};
     metadata_.set_link(next, format::advance(next_number_, format::number_reserve));
     if (metadata_.failed())
-        return; // without link_seg no record may follow; dead() from here on
+        return; // without link_seg no record may follow; closed() from here on
     record_stored();
     spare_work_.kick();
 }
@@ -356,7 +387,7 @@ void Log::commit_staged_so_far() noexcept
         again_ = true;
     }
     commit_work_.kick();
-    progress_.wait([this, round] { return rounds_done_.load_acquire() >= round || dead(); });
+    progress_.wait([this, round] { return rounds_done_.load_acquire() >= round || closed(); });
     awaited_.fetch_add(~0u);
 }
 
@@ -364,7 +395,7 @@ void Log::commit_staged_so_far() noexcept
 void Log::spare_worker() noexcept
 {
     SegmentId s;
-    if (dead() || segments_.has_spare() || !segments_.take_for_log(s))
+    if (closed() || segments_.has_spare() || !segments_.take_for_log(s))
         return;
     if (!zero_segment(s)) {
         (void)segments_.mark_bad(s);

@@ -15,6 +15,12 @@
 //  - a FLUSH completes only when all keys staged before it came are in durable records and the next
 //    record is bound to carry EPOCH.
 // Write-back and GC see the log only up to durable_head().
+//
+// A log is open, then closing (no request stages anything new; what is staged still goes into
+// records), then closed: nothing is stored any more, and what is staged is given up. It closes by
+// itself where it must not store: its page may have lost its mapping, or metadata cannot be stored.
+// Once the key of dirty data was given up, no FLUSH and no FUA write succeeds any more: that mark
+// goes with the log, when accept_loss makes another one.
 #pragma once
 #include "dm-pcache/engine/published.hpp"
 #include "dm-pcache/engine/request.hpp"
@@ -26,12 +32,17 @@
 namespace pcache::engine
 {
 
+enum class LogState : u32 { open, closing, closed };
+
 class Log : rt::NonCopyable
 {
 public:
-    // Called after records became durable (waiters for tickets, dirty data); never under a lock.
+    // committed: after records became durable (waiters for tickets, dirty data). closed: once, when
+    // the log has closed, and before whoever waits for the commit in hand is told. Both never under
+    // a lock, possibly in an epoch.
     struct Listener {
         void (*committed)(void *context) noexcept;
+        void (*closed)(void *context) noexcept;
         void *context;
     };
 
@@ -57,15 +68,22 @@ public:
     bool nothing_staged() const noexcept { return staged_.load_acquire() == 0; }
 
     // A FLUSH, or a FUA write whose key is staged: `r` is ended with pc_bio_end, now or later, when
-    // everything staged before this call is durable. Never sleeps.
+    // everything staged before this call is durable: with EIO if anything was ever given up. In
+    // every state of the log. Never sleeps.
     void commit_for(Request &r) noexcept;
-    // Everything staged is durable on return, or given up if the log was killed. Sleeps.
+    // Everything staged is durable on return, or given up if the log has closed. Sleeps.
     void commit_and_wait() noexcept;
     // The same for what was staged before the call, while others go on staging. Sleeps.
     void commit_staged_so_far() noexcept;
-    // The cache has failed: from now on nothing is stored, and whoever waits for a commit gets EIO.
-    void kill() noexcept;
-    bool killed() const noexcept { return dead(); }
+    // No request stages anything any more, from soon after this. Any thread.
+    void begin_closing() noexcept { advance(LogState::closing); }
+    // From now on nothing is stored, but for a record under way, and what is staged is given up.
+    // Any thread.
+    void close() noexcept;
+    // Nothing is stored any more. Any thread.
+    bool closed() const noexcept { return state() == LogState::closed || metadata_.failed(); }
+    // The key of dirty data was given up, which a write that had completed may have staged.
+    bool gave_up() const noexcept { return gave_up_.load_acquire() != 0; }
     // The record that stands at `at`, or should, could not be read: a page that it lies in may have
     // lost its mapping, and must not be stored to any more. The log then looks at each page of that
     // segment before it stores there, and closes instead if it cannot be read. For whoever reads
@@ -86,8 +104,11 @@ public:
 private:
     enum class Step { done, needs_worker };
 
+    LogState state() const noexcept { return static_cast<LogState>(state_.load_acquire()); }
+    void advance(LogState to) noexcept;
     void lead(bool may_sleep) noexcept;
-    bool dead() const noexcept { return dead_.load_acquire() != 0 || metadata_.failed(); }
+    int answer() const noexcept;
+    void close_if_lost() noexcept;
     void give_up_pending() noexcept;
     Step write_pending(bool may_sleep) noexcept;
     void collect() noexcept;
@@ -128,10 +149,12 @@ private:
     u64 next_number_ = 0;
     bool starting_ = false; // the next record is a START
     bool leaving_ = false;  // the next record is a LAST
+    bool told_ = false;     // that it has closed
 
     rt::Atomic<u64> rounds_done_{0}; // everything staged before this round began is durable
     rt::Atomic<u32> awaited_{0};     // somebody waits for a round
-    rt::Atomic<u32> dead_{0};
+    rt::Atomic<u32> state_{0};       // LogState; forward only, by advance()
+    rt::Atomic<u32> gave_up_{0};     // for good
     rt::Atomic<u32> epoch_bound_{0}; // the next record carries EPOCH
     rt::Atomic<u32> suspect_{0};     // segment + 1 in which a record could not be read; 0: none
     PublishedPosition durable_head_;

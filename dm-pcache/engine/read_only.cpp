@@ -2,8 +2,14 @@
 // engine/read_only.cpp - the state read_only, and the message accept_loss, which leads out of it.
 //
 // Read-only means: nothing is stored on either device, no worker does anything, writes end with
-// EIO, FLUSHes succeed, reads are answered from the index (what of the log counts, or what it was
-// when the state began) and from the backing device. It begins at activation, or at run time.
+// EIO, reads are answered from the index (what of the log counts, or what it was when the state
+// began) and from the backing device. It begins at activation, or at run time.
+//
+// At run time the state is published first (go_read_only, any thread), so that no write is let in
+// any more; then a worker goes the way: it waits for those in map(), has what is staged logged, and
+// closes the log. A FLUSH goes by the log, on the way and behind it: it ends when the log has
+// stored or given up what it covers. `settled` says that the way has ended: accept_loss and
+// quiesce() wait for it.
 //
 // accept_loss, by the steps of Documentation/format.md: 1 dirty data to the backing device; 2 the
 // index is given up: reads go to the backing device, and a grace period passes; 3 and 4 in
@@ -23,6 +29,8 @@ using media::refuse;
 namespace
 {
 
+constexpr const char *suspending_sentence = "accept_loss: the device is being suspended";
+
 ReadOnly::Log log_as_read(const media::Inspection &in) noexcept
 {
     return {in.keys, in.dirty_keys, in.run_count(), in.damage_at, in.head};
@@ -36,7 +44,14 @@ pc_verdict Cache::map_read_only(pc_bio *bio, void *memory, const pc_io &io) noex
     case PC_READ:
         return read_only_.index_gone.load_acquire() ? PC_REMAP : map_read(bio, memory, io);
     case PC_FLUSH:
-        pc_bio_end(bio, 0); // all that could be made durable is
+        if (mutant(Mutant::read_only_flush_at_once)) {
+            pc_bio_end(bio, 0);
+            return PC_TAKEN;
+        }
+        if (!read_only_.index_gone.load_acquire())
+            return map_flush(bio, memory);
+        // What was not given up is on the backing device, durably.
+        pc_bio_end(bio, read_only_.gave_up.read() ? rt::to_errno(rt::Error::io) : 0);
         return PC_TAKEN;
     case PC_WRITE:
         break;
@@ -75,6 +90,7 @@ void Cache::stay_read_only(const media::Inspection &in, const char *sentence) no
 {
     Parts &p = *parts_;
     p.log.begin_session(in.head, in.start_number, in.newest_number);
+    p.log.close(); // for good: nothing is stored there
     p.gc.key_tail().set(in.key_tail);
     p.write_back.dirty_tail().set(in.dirty_tail);
     cache_flags_.set(in.cache_info.flags);
@@ -85,10 +101,8 @@ void Cache::stay_read_only(const media::Inspection &in, const char *sentence) no
     read_only_.why = sentence;
 }
 
-void Cache::enter_read_only() noexcept
+void Cache::tell_read_only() noexcept
 {
-    state_.store_release(static_cast<u32>(State::read_only));
-    let_removal_in(true);
     if (read_only_.newer)
         pc_log(host_, PC_ERR,
                "read-only: %s; reads are answered as far as the log is understood, writes end with "
@@ -111,23 +125,43 @@ void Cache::go_read_only(const char *sentence) noexcept
         if (now != static_cast<u32>(State::running) && now != static_cast<u32>(State::suspended))
             return;
     } while (!state_.try_cmpxchg(now, static_cast<u32>(State::read_only)));
+    read_only_.found.store_release(sentence);
+    read_only_.way.kick();
+}
+
+// By a worker of its own. Whoever has found the damage may be in the middle of a pass, or wait for
+// the backing device: writes end with errors and FLUSHes are answered before that ends.
+void Cache::way_into_read_only() noexcept
+{
+    rt::Guard g(stopping_lock_);
+    parts_->write_back.halt();
+    settings_settled();
     pc_epoch_wait();       // nobody in map() stages anything any more,
     parts_->fills.drain(); // nor what a read has fetched,
     admit_work_.stop();    // nor for those that wait
+    parts_->log.begin_closing();
     parts_->log.commit_and_wait();
-    parts_->log.kill();
-    parts_->write_back.halt();
-    parts_->gc.stop(); // generations, too, stay as they are
+    parts_->log.close();
     if (parts_->metadata.failed()) {
         fail("metadata could not be stored");
-        return;
+    } else if (state() == State::read_only) {
+        read_only_.why = read_only_.found.load_acquire();
+        read_only_.at_run_time = true;
+        read_only_.newer = false;
+        tell_read_only();
     }
-    read_only_.why = sentence;
-    read_only_.at_run_time = true;
-    read_only_.newer = false;
-    enter_read_only();
     admit_work_.kick(); // writes that wait end with an error
     waiting_changed_.wake();
+    reclaim_work_.stop();
+    parts_->gc.stop(); // generations, too, stay as they are
+    read_only_.settled.store_release(1);
+    waiting_changed_.wake();
+}
+
+// The state is read_only, or was: failed now.
+void Cache::wait_until_settled() noexcept
+{
+    waiting_changed_.wait([this] { return read_only_.settled.load_acquire() != 0; });
 }
 
 // ---- accept_loss ------------------------------------------------------------------------------
@@ -138,7 +172,12 @@ rt::Error Cache::accept_loss(media::Refusal &why) noexcept
     if (read_only_.accepting.xchg(1))
         return refuse(why, rt::Error::busy, "accept_loss is under way already");
     rt::Error e = rt::Error::none;
-    if (state() != State::read_only)
+    if (state() == State::read_only)
+        e = waiting_changed_.wait_interruptible(
+            [this] { return read_only_.settled.load_acquire() || suspending(); });
+    if (!ok(e))
+        e = refuse(why, e, "accept_loss: interrupted; nothing was given up");
+    else if (state() != State::read_only)
         e = refuse(why, rt::Error::invalid, "accept_loss: the cache is not read-only");
     else if (suspending() && !mutant(Mutant::accepted_while_suspended))
         e = refuse(why, rt::Error::busy, "accept_loss: the device is suspended");
@@ -147,7 +186,8 @@ rt::Error Cache::accept_loss(media::Refusal &why) noexcept
                    "accept_loss: something newer wrote the media: use that driver");
     else
         e = accept_loss_alone(why);
-    read_only_.accepting.set(0);
+    read_only_.accepting.store_release(0);
+    waiting_changed_.wake();
     // Whatever else went wrong on the way, memory included, is one thing to the caller.
     if (e == rt::Error::no_memory)
         e = why.error = rt::Error::io;
@@ -207,9 +247,12 @@ rt::Error Cache::accept_loss_alone(media::Refusal &why) noexcept
     if (!unusable)
         return unusable.error();
     RT_TRY(rescue(job, why)); // 1
+    if (suspending() && !mutant(Mutant::suspend_waits_for_rescue))
+        return refuse(why, rt::Error::busy, suspending_sentence);
     note_bad_segments(in, *unusable);
     read_only_.unusable = rt::move(*unusable);
     read_only_.format_flags = in.cache_info.flags;
+    read_only_.gave_up.set(parts_->log.gave_up());
     read_only_.index_gone.store_release(1); // 2
     pc_epoch_wait();
     parts_->summed_reads.drain();
@@ -234,7 +277,7 @@ void Cache::note_bad_segments(const media::Inspection &in, Array<u8> &unusable) 
 void Cache::clear_bad_segments() noexcept
 {
     u32 failed = 0;
-    for (u32 i = 0; i < read_only_.unusable.size(); i++) {
+    for (u32 i = 0; i < read_only_.unusable.size() && !suspending(); i++) {
         if (!read_only_.unusable[i])
             continue;
         const u64 data = format::segment_offset({i}) + format::segment_control_bytes;
@@ -249,10 +292,9 @@ void Cache::clear_bad_segments() noexcept
                failed);
 }
 
-// Ends step 1 soon, if it is under way. Any thread that may sleep.
+// Ends step 1 soon, if it is under way. parts_lock_ is held.
 void Cache::stop_rescue() noexcept
 {
-    rt::Guard g(parts_lock_);
     if (read_only_.rebuilding)
         return;
     read_only_.stop.set(1);
@@ -304,14 +346,17 @@ rt::Error Cache::rescue(RescueJob &job, media::Refusal &why) noexcept
     parts_->write_back.drop_batch();
     parts_->write_back.go_on();
     if (suspending_.fetch_or(0))
-        return refuse(why, rt::Error::busy, "accept_loss: the device is being suspended");
+        return refuse(why, rt::Error::busy, suspending_sentence);
     read_only_.job = &job;
     read_only_.job_done.set(0);
     read_only_.work.kick();
     const auto is_done = [this] { return read_only_.job_done.load_acquire() != 0; };
     const rt::Error waited = read_only_.done.wait_interruptible(is_done);
     if (!ok(waited)) {
-        stop_rescue();
+        {
+            rt::Guard g(parts_lock_);
+            stop_rescue();
+        }
         read_only_.done.wait(is_done); // what is in flight lands first
     }
     read_only_.work.stop(); // it has let go of the job
@@ -319,7 +364,7 @@ rt::Error Cache::rescue(RescueJob &job, media::Refusal &why) noexcept
     if (!ok(waited))
         return refuse(why, waited, "accept_loss: interrupted; nothing was given up");
     if (job.error == rt::Error::busy)
-        return refuse(why, rt::Error::busy, "accept_loss: the device is being suspended");
+        return refuse(why, rt::Error::busy, suspending_sentence);
     if (!ok(job.error))
         return refuse(why, rt::Error::io,
                       "accept_loss: the log cannot be read again, or the backing device failed; "
@@ -338,6 +383,10 @@ rt::Error Cache::rescue(RescueJob &job, media::Refusal &why) noexcept
 // all data is on the backing device, and the message can be given again.
 rt::Error Cache::rebuild(media::Refusal &why) noexcept
 {
+    // All of it is on the backing device. What is left takes a while, and whoever suspends waits.
+    if (suspending() && !mutant(Mutant::suspend_waits_for_rescue) &&
+        !mutant(Mutant::accepted_while_suspended))
+        return refuse(why, rt::Error::busy, suspending_sentence);
     if (!read_only_.rebuilding) {
         const Snapshot last = snapshot();
         rt::Guard g(parts_lock_);
@@ -354,13 +403,13 @@ rt::Error Cache::rebuild(media::Refusal &why) noexcept
         return refuse(why, rt::Error::io, why.sentence);
     }
     pc_log(host_, PC_INFO, "accept_loss: the cache was formatted anew and goes on");
-    run();
-    pc_raise_event(host_);
     {
         rt::Guard g(parts_lock_);
         read_only_.rebuilding = false;
     }
-    read_only_.index_gone.store_release(0);
+    read_only_.index_gone.store_release(0); // the new one knows nothing yet, and misses nothing
+    run();
+    pc_raise_event(host_);
     return rt::Error::none;
 }
 

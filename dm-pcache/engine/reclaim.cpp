@@ -260,15 +260,23 @@ void Cache::log_unreadable() noexcept
         go_read_only("the log could not be read");
 }
 
+// The log has closed. In map(), too.
+void Cache::log_closed() noexcept
+{
+    go_read_only("the log cannot be stored to where it stands");
+}
+
 void Cache::fail(const char *what) noexcept
 {
-    state_.store_release(static_cast<u32>(State::failed));
+    if (state_.xchg(static_cast<u32>(State::failed)) == static_cast<u32>(State::failed))
+        return;
+    settings_settled();
     pc_log(host_, PC_ERR,
            "failed: %s; all I/O ends with an error and nothing is stored any more: remove the "
            "device, then look at the cache device",
            what);
     pc_raise_event(host_);
-    parts_->log.kill();
+    parts_->log.close();
     admit_work_.kick();
     waiting_changed_.wake();
 }

@@ -193,7 +193,7 @@ bool WriteBack::relog_run(const format::Key &k, u32 skip, u32 sectors) noexcept
             Ticket *t = tickets_.take_reserve();
             if (!t) { // they come back by a commit
                 log_.commit_staged_so_far();
-                if (log_.killed())
+                if (log_.closed())
                     return false;
                 continue;
             }
@@ -266,7 +266,7 @@ rt::Error WriteBack::pass(const Findings &f, bool &moved) noexcept
     format::LogPosition passed;
     u64 bytes = 0;
     RT_TRY(relog(f.useful_end, passed, bytes));
-    if (log_.killed() || passed == metadata_.dirty_tail())
+    if (log_.closed() || passed == metadata_.dirty_tail())
         return rt::Error::none;
     move_dirty_tail(passed, bytes);
     moved = true;

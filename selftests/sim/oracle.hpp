@@ -146,7 +146,11 @@ extern Oracle oracle;
 template <class... A>
 void trace_sector(u32 sector, const char *format, A... a)
 {
-    if (tracing && (traced_sector < 0 || traced_sector == static_cast<s64>(sector)))
+    if (!tracing || (traced_sector >= 0 && traced_sector != static_cast<s64>(sector)))
+        return;
+    if constexpr (sizeof...(a) == 0)
+        trace("%s", format);
+    else
         trace(format, a...);
 }
 
