@@ -90,6 +90,30 @@ PCACHE_MUTANT(caches_trusted, "49",
               "Activate.WhatOnlyCpuCachesHeldAfterAPanicIsDurableAfterwards")
 PCACHE_MUTANT(tails_before_generations, "5", "activation stores the tails before the generations",
               "Activate.TheStepsComeInTheirOrder")
+PCACHE_MUTANT(rewrite_not_vouched, "2, 15",
+              "the page of the head is rewritten while nothing shows that a cut has made the log "
+              "shorter",
+              "BlockWrites.ACutInThatOfTheHeadsPageIsNotTaken*")
+PCACHE_MUTANT(rewrite_not_proved, "2, 15",
+              "the page of the head is rewritten although the newest record has no number",
+              "BlockWrites.AHeadsPageWhoseLoss*")
+PCACHE_MUTANT(whole_page_given_up, "15",
+              "nothing of a page known to be bad is loaded, though badblocks names a part of it",
+              "BadLines.OfAPageKnownToBeBad*")
+PCACHE_MUTANT(page_of_log_not_kept, "15",
+              "what was read of a page of the log goes with the page when a line of it is bad",
+              "BadLines.WhatWasReadOfAnUnmappedPage*")
+PCACHE_MUTANT(settings_forgotten, "12",
+              "a format that was cut forgets the settings of the cache that was given up",
+              "LostCacheInfo.AFormatThatWasCut*")
+PCACHE_MUTANT(cache_info_missed, "11", "without cache_info a cache is refused",
+              "LostRecords.WithoutCacheInfo*")
+PCACHE_MUTANT(ours_by_key_tail_alone, "44",
+              "media whose key_tail cannot be read is taken for mainline's",
+              "LostRecords.WithoutKeyTailTheMark*")
+PCACHE_MUTANT(read_only_not_flushed, "49",
+              "a cache that is read-only after a panic relies on CPU caches",
+              "LostRecords.WhatAReadOnlyCacheReliesOn*")
 PCACHE_MUTANT(generation_not_proved, "5", "a key does not prove that the newer generation was lost",
               "Inspect.AHigherSegGenProvesThatTheNewerGenerationWasLost")
 PCACHE_MUTANT(stale_dirty_accepted, "5", "a dirty key that is stale is no damage",
@@ -114,7 +138,7 @@ PCACHE_MUTANT(backing_not_compared, "-",
 PCACHE_MUTANT(bad_pages_not_marked, "15", "replay does not look at the pages known to be bad",
               "Poison.CleanDataOnPagesKnownToBeBad*")
 PCACHE_MUTANT(damage_taken_for_new, "11", "both copies of cache_info bad: the device is formatted",
-              "Inspect.BothCopiesOfCacheInfoBadIsAnErrorAndNeverANewCache")
+              "Inspect.BothCopiesOfCacheInfoBadAreNeverANewCache")
 PCACHE_MUTANT(blank_not_checked, "11", "what is not blank is formatted",
               "FormatCache.OneByteAnywhere*")
 PCACHE_MUTANT(generations_restart, "12", "formatting begins with generation 1 again",

@@ -141,12 +141,19 @@ void pc_media_fence(void) PC_NOEXCEPT;
 /*
  * The i-th stretch of pages that the driver knew to be bad when the device was opened, ascending
  * and apart from each other; bytes, multiples of 4096. 1, or 0 when there are not so many. Such a
- * page is mapped but must not be loaded from: that would be a machine check each time.
+ * page is mapped, but its bad units must not be loaded from: that would be a machine check each
+ * time.
  */
 struct pc_media_stretch {
     u64 offset, bytes;
 };
 int pc_media_bad_stretch(const struct pc_media *m, u32 i, struct pc_media_stretch *out) PC_NOEXCEPT;
+/*
+ * Which units (512 bytes) of such a page are bad: a bit for each, bit 0 the first. All of them
+ * where the device does not say. `offset`: of the page.
+ */
+#define PC_MEDIA_UNIT 512
+u8 pc_media_bad_units(const struct pc_media *m, u64 offset) PC_NOEXCEPT;
 /* Loads one word of each line (64 bytes), machine-check safe: 0, or -EIO when one is poisoned. */
 int pc_media_probe(const u8 *at, usize bytes) PC_NOEXCEPT;
 /* Machine-check-safe copies out of media: 0, or -EIO when a line is poisoned. */
@@ -173,8 +180,8 @@ int pc_media_to_bio_crc(struct pc_bio *bio, const u8 *from, u32 bytes,
                         const struct pc_piece *pieces, u32 count, u32 *crc) PC_NOEXCEPT;
 /*
  * Writes one page (4096 bytes) of the cache device as a block device and durably: what clears
- * poison. `offset` is a multiple of 4096; the mapping shows the page afterwards. 0 or -errno. May
- * sleep.
+ * poison. `offset` is a multiple of 4096; the mapping shows the page afterwards. Not an atom: what
+ * a power cut inside it leaves is any mixture of old, new and zero units. 0 or -errno. May sleep.
  */
 int pc_media_rewrite_page(struct pc_media *m, u64 offset, const void *page) PC_NOEXCEPT;
 void pc_media_close(struct pc_media *m) PC_NOEXCEPT; /* null is fine; may sleep */

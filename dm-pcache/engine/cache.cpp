@@ -121,6 +121,7 @@ rt::Error Cache::inspect(media::Inspection &in, media::Refusal &why) noexcept
     media::BackingFacts facts;
     RT_TRY(take_facts(facts));
     RT_TRY(activation.inspect(facts, in, why));
+    complete_settings(in);
     RT_TRY(check_options(in, why));
     if (in.kind != media::MediaKind::cache)
         return rt::Error::none;
@@ -133,16 +134,24 @@ rt::Error Cache::inspect(media::Inspection &in, media::Refusal &why) noexcept
     return rt::Error::none;
 }
 
+// Where cache_info is lost the table says data_crc, if no key does.
+void Cache::complete_settings(media::Inspection &in) const noexcept
+{
+    if (in.cache_info_lost && asked_.data_crc == Asked::yes)
+        in.cache_info.flags |= format::cache_info_bits::data_crc;
+}
+
 // What is in force: the media's, which what was asked for must not contradict; of blank media what
 // was asked for.
 rt::Error Cache::check_options(const media::Inspection &in, media::Refusal &why) noexcept
 {
     const bool blank = in.kind != media::MediaKind::cache;
-    // accept_loss formats with the settings of the cache that it gives up.
-    const bool crc = !blank ? in.cache_info.data_crc()
-                     : read_only_.format_flags
-                         ? (read_only_.format_flags & format::cache_info_bits::data_crc) != 0
-                         : asked_.data_crc == Asked::yes;
+    // accept_loss formats with the settings of the cache that it gives up, also behind a cut.
+    const bool kept = blank && read_only_.format_flags;
+    const u32 flags = kept ? read_only_.format_flags : in.cache_info.flags;
+    const bool crc = blank && !kept && !in.former_settings
+                         ? asked_.data_crc == Asked::yes
+                         : (flags & format::cache_info_bits::data_crc) != 0;
     if (data_crc_ != crc) // a table may be printed meanwhile
         data_crc_ = crc;
     key_sectors_ = data_crc_ ? rt::min(summed_key_bytes, format::geometry.range_bytes)
@@ -243,8 +252,9 @@ rt::Error Cache::build(media::Refusal &why) noexcept
         RT_TRY(inspect(in, why));
         if (in.kind == media::MediaKind::blank) {
             const u32 flags =
-                read_only_.format_flags
-                    ? read_only_.format_flags
+                read_only_.format_flags ? read_only_.format_flags
+                : in.former_settings
+                    ? in.cache_info.flags
                     : format::make_cache_flags(data_crc_, true, format::CacheMode::writeback,
                                                default_gc_percent);
             RT_TRY(activation.format(facts, flags, why));

@@ -190,6 +190,7 @@ private:
     };
     // cache.cpp
     rt::Error inspect(media::Inspection &in, media::Refusal &why) noexcept;
+    void complete_settings(media::Inspection &in) const noexcept;
     rt::Error check_options(const media::Inspection &in, media::Refusal &why) noexcept;
     rt::Error build(media::Refusal &why) noexcept;
     rt::Error claim_uuid(const u8 (&uuid)[16], media::Refusal &why) noexcept;

@@ -72,6 +72,7 @@ rt::Error Cache::build_read_only(media::Activation &activation, media::Inspectio
                "the backing device failed a FLUSH: what is read from it may be "
                "older again after a power cut");
     why = {rt::Error::no_memory, "out of memory"};
+    RT_TRY(activation.flush_for_reading(in)); // behind a panic it may be in CPU caches alone
     RT_TRY(allocate_parts());
     if (const rt::Error e = recover(activation, in); !ok(e))
         return refuse(why, e, "the log of the cache device cannot be read a second time");
@@ -229,6 +230,7 @@ rt::Error Cache::accept_loss_alone(media::Refusal &why) noexcept
     RT_TRY(take_facts(facts));
     if (!ok(activation.inspect(facts, in, why))) // the options in force stay as they are
         return refuse(why, rt::Error::io, why.sentence);
+    complete_settings(in);
     if (in.newer())
         return refuse(why, rt::Error::not_supported,
                       "accept_loss: something newer wrote the media: use that driver");

@@ -82,7 +82,7 @@ struct Recovery {
             s.provide_for_eviction(budget);
         s.tree.insert(e);
     }
-    // What of a key lies in pages known to be bad, or with data_crc all of it, since it is read as
+    // What of a key lies in units known to be bad, or with data_crc all of it, since it is read as
     // a whole: lost if it is dirty. The key holds its segment all the same, and hides what is
     // older.
     void mark_bad_pages(const media::ReplayedKey &k, Shard &s) noexcept
@@ -92,9 +92,11 @@ struct Recovery {
         for (u32 at = k.segment_offset, next; at < end; at = next) {
             next = s.sums.on()
                        ? end
-                       : rt::min(rt::round_down(at, format::page_bytes) + format::page_bytes, end);
+                       : rt::min(rt::round_down(at, u32{PC_MEDIA_UNIT}) + PC_MEDIA_UNIT, end);
             if (!device.known_bad(data + at, next - at))
                 continue;
+            while (next < end && device.known_bad(data + next, PC_MEDIA_UNIT))
+                next += PC_MEDIA_UNIT;
             mark_lost(s, {(k.offset + (at - k.segment_offset)) / format::sector_bytes,
                           (next - at) / format::sector_bytes,
                           {k.segment.value, at / format::sector_bytes},

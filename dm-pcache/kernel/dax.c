@@ -18,6 +18,7 @@
  * sleep.
  */
 #define pr_fmt(fmt) "dm-pcache: " fmt
+#include <linux/badblocks.h>
 #include <linux/blkdev.h>
 #include <linux/dax.h>
 #include <linux/libnvdimm.h>
@@ -421,6 +422,28 @@ int pc_media_bad_stretch(const struct pc_media *m, u32 i, struct pc_media_stretc
     out->offset = m->bad[i].first_page << PAGE_SHIFT;
     out->bytes = m->bad[i].pages << PAGE_SHIFT;
     return 1;
+}
+
+/*
+ * The driver's list is of the whole disk, in sectors, and only a driver of persistent memory has
+ * one: a device-mapper target in between hides it.
+ */
+u8 pc_media_bad_units(const struct pc_media *m, u64 offset)
+{
+    struct badblocks *list = m->device->bdev->bd_disk->bb;
+    sector_t sector = (m->start + offset) >> SECTOR_SHIFT;
+    int count;
+    sector_t first;
+    u8 units = 0;
+    int i;
+
+    if (!list)
+        return 0xff;
+    for (i = 0; i < PAGE_SIZE / PC_MEDIA_UNIT; i++) {
+        if (badblocks_check(list, sector + i, 1, &first, &count))
+            units |= 1 << i;
+    }
+    return units ?: 0xff;
 }
 
 /* A page of persistent memory has one address in the linear mapping. */

@@ -14,6 +14,18 @@ using format::PhysicalSegment;
 using format::SegmentId;
 using rt::Error;
 
+void Activation::flush_record(LogPosition at, u32 bytes) noexcept
+{
+    u8 line[KeptPages::line_bytes];
+    const u64 begin = device_.data_offset(at.segment) + at.offset;
+    const Pin pin;
+    for (u64 i = rt::round_down<u64>(begin, sizeof(line)); i < begin + bytes; i += sizeof(line)) {
+        if (ok(device_.load(line, i, sizeof(line))))
+            persist::flush(pin, device_.address(i), sizeof(line));
+    }
+    persist::fence(pin);
+}
+
 // Step 2: after a panic or kexec what was read may be nowhere but in CPU caches. Only what can be
 // read now is flushed: another read may have cost its page the mapping.
 void Activation::flush_relied_on(const Inspection &in) noexcept
@@ -30,12 +42,10 @@ void Activation::flush_relied_on(const Inspection &in) noexcept
             slots.load(device_, *p, record, p == &extension_place ? format::is_extension : nullptr);
             slots.flush(pin, device_);
         }
-        Record r;
-        if (in.has_newest_record && reader_.read(device_, in.newest_record, r) == ReadOutcome::good)
-            persist::flush(pin, device_.data(in.newest_record.segment) + in.newest_record.offset,
-                           in.newest_record_bytes);
         persist::fence(pin);
     }
+    if (in.has_newest_record)
+        flush_record(in.newest_record, in.newest_record_bytes);
     for (u32 i = 0; i < in.segments; i++) {
         const PhysicalSegment s = device_.physical({i});
         const Pin pin;
@@ -48,6 +58,14 @@ void Activation::flush_relied_on(const Inspection &in) noexcept
         persist::fence(pin);
         pc_yield();
     }
+}
+
+Error Activation::flush_for_reading(const Inspection &in) noexcept
+{
+    RT_TRY(reader_.allocate_by_pages());
+    if (!mutant(Mutant::read_only_not_flushed))
+        flush_relied_on(in);
+    return Error::none;
 }
 
 // Both slots of a segment's generation, as the log proved it. What dropping all keys raises is
@@ -94,18 +112,22 @@ Error Activation::tolerate(Error e, const char *record) noexcept
     return Error::none;
 }
 
+// A block write of its page that is cut may leave zeros, which nobody could tell from a superblock
+// that was wiped. So where the page cannot be read the extended superblock stands for it for good.
+void Activation::settle_superblock(u32 seg_num) noexcept
+{
+    const u64 page = rt::round_down<u64>(format::superblock_offset, format::page_bytes);
+    const bool stored = page_readable(device_, page) && ok(store_superblock(seg_num));
+    pc_log(host_, PC_WARN,
+           stored ? "the superblock is rebuilt from the extended superblock"
+                  : "the superblock cannot be read: the extended superblock stands for it");
+}
+
 // Step 3, the records in front of the segments.
 Error Activation::settle_records(const Inspection &in, Metadata &m) noexcept
 {
-    if (in.rebuild_superblock) {
-        const Error e = store_superblock(in.seg_num);
-        pc_log(host_, PC_WARN,
-               ok(e) ? "the superblock is rebuilt from the extended superblock"
-                     : "the superblock can be neither read nor rewritten: the extended superblock "
-                       "stands for it");
-        if (e != Error::io)
-            RT_TRY(e);
-    }
+    if (in.rebuild_superblock)
+        settle_superblock(in.seg_num);
     rt::Guard g(m.extension_mutex_);
     m.info_.load(device_);
     RT_TRY(tolerate(m.info_.complete(device_, Info::cache_info), "cache_info"));
@@ -164,46 +186,64 @@ Error Activation::settle_tails(Inspection &in, Metadata &m) noexcept
     return m.failed() ? Error::io : Error::none;
 }
 
-// The rest of the head's page. The records in front of it, from key_tail on, must outlive a block
-// write: they are copied before anything looks behind the head, since Linux unmaps a page whole
-// when poison in it is met. In front of key_tail nothing counts any more, a bad line included.
-Error Activation::zero_heads_page(const Inspection &in) noexcept
+// The first byte of the head's page, and of what counts in it: records from key_tail on. In front
+// of key_tail nothing counts any more, a bad line included.
+HeadsPage Activation::heads_page(const Inspection &in) const noexcept
 {
     const u32 page = rt::round_down(in.head.offset, format::page_bytes);
-    const u32 front = in.head.offset - page;
-    const u64 at = device_.data_offset(in.head.segment) + page;
-    if (!front)
-        return zero_durably(device_, at, format::page_bytes);
+    const auto from = [&](LogPosition p) {
+        const u32 at = p.segment == in.head.segment ? p.offset : 0;
+        return rt::min(rt::max(at, page), in.head.offset);
+    };
+    return {device_.data_offset(in.head.segment) + page, in.head.offset - page,
+            from(in.key_tail) - page, from(in.dirty_tail) - page};
+}
+
+// The rest of the head's page. The records in front of the head must outlive a block write: they
+// are copied before anything looks behind it, since Linux unmaps a page whole when poison in it is
+// met.
+Error Activation::zero_heads_page(const Inspection &in, Metadata &m, u64 backing_bytes) noexcept
+{
+    const HeadsPage p = heads_page(in);
+    if (p.head == p.kept)
+        return zero_durably(device_, p.offset + p.head, format::page_bytes - p.head);
     u8 *copy = static_cast<u8 *>(pc_alloc(format::page_bytes, PC_MAY_SLEEP));
     if (!copy)
         return Error::no_memory;
-    const u32 tail = in.key_tail.segment == in.head.segment ? in.key_tail.offset : page;
-    const u32 first = tail > page ? rt::min(tail - page, front) : 0;
     __builtin_memset(copy, 0, format::page_bytes);
-    Error e = device_.load(copy + first, at + first, front - first);
-    if (ok(e) && page_readable(device_, at)) {
+    Error e = reader_.load(device_, copy + p.kept, p.offset + p.kept, p.head - p.kept);
+    if (ok(e) && page_readable(device_, p.offset)) {
         const Pin pin;
-        persist::zero(pin, device_.address(at + front), format::page_bytes - front);
+        persist::zero(pin, device_.address(p.offset + p.head), format::page_bytes - p.head);
         persist::fence(pin);
     } else if (ok(e)) {
-        e = persist::rewrite_page(device_.media(), at, copy);
+        if (p.dirty != p.head)
+            vouch(in, m, backing_bytes);
+        e = m.failed() ? Error::io : persist::rewrite_page(device_.media(), p.offset, copy);
         if (ok(e))
-            device_.repaired(at);
+            device_.repaired(p.offset);
     }
     pc_free(copy);
     return e;
 }
 
+void Activation::vouch(const Inspection &in, Metadata &m, u64 backing_bytes) noexcept
+{
+    m.vouch_for(in.head, in.newest_number ? format::next_number(in.newest_number) : 0,
+                in.start_number, backing_bytes);
+    vouched_ = true;
+}
+
 // Step 4. A page behind the head's that cannot be made zero is left as it is (unless that first
 // record would reach into it), and the log leaves the segment by its first record: nothing reads on
 // behind a LAST record, and an unreadable page is no proof of damage.
-Error Activation::zero_behind_head(Inspection &in) noexcept
+Error Activation::zero_behind_head(Inspection &in, Metadata &m, u64 backing_bytes) noexcept
 {
     const u64 data = device_.data_offset(in.head.segment);
     u32 at = in.head.offset;
     if (at < format::data_bytes) {
         at = rt::round_down(at, format::page_bytes) + format::page_bytes;
-        RT_TRY(zero_heads_page(in));
+        RT_TRY(zero_heads_page(in, m, backing_bytes));
     }
     while (at < format::data_bytes) {
         const Error e = zero_durably(device_, data + at, format::page_bytes);
@@ -223,19 +263,23 @@ Error Activation::zero_behind_head(Inspection &in) noexcept
     return Error::none;
 }
 
-Error Activation::settle(Inspection &in, u32 cache_info_flags, Metadata &m) noexcept
+Error Activation::settle(Inspection &in, u32 cache_info_flags, u64 backing_bytes,
+                         Metadata &m) noexcept
 {
+    vouched_ = false;
     if (!mutant(Mutant::tails_before_generations))
         RT_TRY(settle_segments(in)); // 3
     RT_TRY(settle_records(in, m));
     load_metadata(in, m);
+    if (!page_readable(device_, format::cache_ctrl_offset))
+        vouch(in, m, backing_bytes);
     RT_TRY(settle_tails(in, m));
     if (mutant(Mutant::tails_before_generations))
         RT_TRY(settle_segments(in));
     if (!mutant(Mutant::head_not_zeroed))
-        RT_TRY(zero_behind_head(in)); // 4
+        RT_TRY(zero_behind_head(in, m, backing_bytes)); // 4
     rt::Guard g(m.extension_mutex_);
-    m.change_cache_info(cache_info_flags, in.ours); // 5
+    m.change_cache_info(cache_info_flags, in.ours || vouched_); // 5
     return m.failed() ? Error::io : Error::none;
 }
 
@@ -244,11 +288,12 @@ Error Activation::activate(Inspection &in, u32 cache_info_flags, const BackingFa
 {
     if (in.kind != MediaKind::cache || in.damage)
         return refuse(why, Error::invalid, "only an intact cache can be activated");
-    if (!ok(reader_.allocate()))
+    if (!ok(reader_.allocate_by_pages()))
         return refuse(why, Error::no_memory, "not enough memory to activate the cache device");
     if (!mutant(Mutant::caches_trusted))
         flush_relied_on(in);
-    if (const Error e = settle(in, cache_info_flags, metadata); !ok(e)) {
+    reader_.new_pages();
+    if (const Error e = settle(in, cache_info_flags, backing.bytes, metadata); !ok(e)) {
         pc_log(host_, PC_ERR, "activation could not store to the cache device (error %d)",
                static_cast<int>(e));
         return refuse(why, e, "a page of the cache device can be neither read nor rewritten");

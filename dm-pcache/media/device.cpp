@@ -2,6 +2,7 @@
 // media/device.cpp - see device.hpp.
 #include "dm-pcache/media/device.hpp"
 #include "dm-pcache/media/persist.hpp"
+#include "dm-pcache/mutants.hpp"
 
 namespace pcache::media
 {
@@ -16,10 +17,13 @@ Device::~Device()
 void Device::close() noexcept
 {
     pc_free(bad_);
+    pc_free(bad_units_);
     pc_free(chain_);
     pc_free(table_);
     pc_media_close(media_);
     bad_ = nullptr;
+    bad_units_ = nullptr;
+    kept_.clear();
     bad_count_ = 0;
     chain_ = nullptr;
     table_ = nullptr;
@@ -76,12 +80,15 @@ rt::Error Device::list_bad_pages() noexcept
     if (count > max_bad_pages)
         return rt::Error::no_device;
     bad_ = static_cast<rt::Atomic<u64> *>(pc_alloc(count * sizeof(*bad_), PC_MAY_SLEEP));
-    if (!bad_)
+    bad_units_ = static_cast<u8 *>(pc_alloc(count, PC_MAY_SLEEP));
+    if (!bad_ || !bad_units_)
         return rt::Error::no_memory;
     for (u32 i = 0; pc_media_bad_stretch(media_, i, &stretch); i++) {
         const u64 first = stretch.offset / format::page_bytes;
-        for (u64 n = 0; n < stretch.bytes / format::page_bytes; n++)
+        for (u64 n = 0; n < stretch.bytes / format::page_bytes; n++) {
+            bad_units_[bad_count_] = pc_media_bad_units(media_, (first + n) * format::page_bytes);
             (::new (&bad_[bad_count_++]) rt::Atomic<u64>{0})->set(2 * (first + n));
+        }
     }
     return rt::Error::none;
 }
@@ -99,7 +106,20 @@ u32 Device::first_bad_from(u64 page) const noexcept
     return low;
 }
 
-bool Device::any_bad(u64 offset, u64 bytes) const noexcept
+namespace
+{
+// The units of a page that [offset, offset + bytes) touches, as a mask.
+u8 units_touched(u64 page, u64 offset, u64 bytes) noexcept
+{
+    const u64 begin = rt::max(offset, page) - page;
+    const u64 last = rt::min(offset + bytes, page + format::page_bytes) - page - 1;
+    const u32 from = static_cast<u32>(begin / PC_MEDIA_UNIT);
+    const u32 to = static_cast<u32>(last / PC_MEDIA_UNIT);
+    return static_cast<u8>((0xFFu << from) & (0xFFu >> (7 - to)));
+}
+} // namespace
+
+bool Device::any_bad(u64 offset, u64 bytes, bool units) const noexcept
 {
     if (!bytes)
         return false;
@@ -108,7 +128,10 @@ bool Device::any_bad(u64 offset, u64 bytes) const noexcept
         const u64 entry = bad_[i].read();
         if (entry / 2 > last)
             return false;
-        if (!(entry & 1))
+        if (entry & 1)
+            continue;
+        if (!units || mutant(Mutant::whole_page_given_up) ||
+            (bad_units_[i] & units_touched(entry / 2 * format::page_bytes, offset, bytes)))
             return true;
     }
     return false;
@@ -120,6 +143,7 @@ void Device::repaired(u64 page_offset) noexcept
     const u32 i = first_bad_from(page);
     if (i < bad_count_ && bad_[i].read() == 2 * page)
         bad_[i].set(2 * page + 1);
+    forget(page_offset);
 }
 
 rt::Error Device::load(void *to, u64 offset, usize bytes) const noexcept
@@ -127,6 +151,29 @@ rt::Error Device::load(void *to, u64 offset, usize bytes) const noexcept
     if (known_bad(offset, bytes))
         return rt::Error::io;
     return persist::load(to, address(offset), bytes);
+}
+
+rt::Error Device::load_log(void *to, u64 offset, usize bytes) const noexcept
+{
+    if (!kept_.any())
+        return load(to, offset, bytes);
+    u8 *next = static_cast<u8 *>(to);
+    while (bytes) {
+        const u64 page = rt::round_down<u64>(offset, format::page_bytes);
+        const usize n = rt::min<u64>(bytes, page + format::page_bytes - offset);
+        if (!kept_.load(next, offset, static_cast<u32>(n)))
+            RT_TRY(load(next, offset, n));
+        next += n;
+        offset += n;
+        bytes -= n;
+    }
+    return rt::Error::none;
+}
+
+void Device::keep(u64 page_offset, const u8 *page, u64 lines) const noexcept
+{
+    if (!mutant(Mutant::page_of_log_not_kept))
+        kept_.keep(page_offset, page, lines);
 }
 
 bool Device::set_chain(u32 *physical, u32 count) noexcept

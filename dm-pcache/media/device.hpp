@@ -1,16 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 // media/device.hpp - where things are on the mapped cache device: read-only addresses.
 //
-// Also knows the pages that the driver knew to be bad when the device was opened. Those are never
-// loaded from: metadata and log are read by load(), and whoever wants data asks known_bad() first.
-// Data is never put there, so the paths of a request need not ask. A page that a block write has
-// made good leaves the list.
+// Also knows the pages that the driver knew to be bad when the device was opened, and which units
+// (512 bytes) of them are. Those units are never loaded from: metadata and log are read by load(),
+// and whoever wants data asks known_bad() first. New data is never put into such a page, so the
+// paths of a request need not ask. A page that a block write has made good leaves the list.
 //
-// Immutable after open() and freeze_chain(); may be read from anywhere without a lock.
+// Linux unmaps a page when poison in it is consumed. What had been read of a page of the log by
+// then is kept (KeptPages), and load_log() goes on with it.
+//
+// Immutable after open() and freeze_chain(), but for what is kept, which has a lock of its own; may
+// be read from anywhere without a lock.
 #pragma once
 #include "cxxrt/atomic.hpp"
 #include "cxxrt/result.hpp"
 #include "dm-pcache/format/geometry.hpp"
+#include "dm-pcache/media/kept_pages.hpp"
 #include "dm-pcache/platform.h"
 
 namespace pcache::media
@@ -79,21 +84,34 @@ public:
     // ---- pages known to be bad ----
     static constexpr u32 max_bad_pages = 1u << 18; // 1 GiB; the list then takes 2 MiB
     u32 bad_pages() const noexcept { return bad_count_; }
-    // Whether [offset, offset + bytes) touches one. Costs a branch where there is none.
+    // Whether [offset, offset + bytes) touches a bad unit, so that it must not be loaded. Costs a
+    // branch where there is none.
     bool known_bad(u64 offset, u64 bytes) const noexcept
     {
-        return bad_count_ && any_bad(offset, bytes);
+        return bad_count_ && any_bad(offset, bytes, true);
+    }
+    // Whether it touches such a page, so that it must not be stored to.
+    bool in_bad_page(u64 offset, u64 bytes) const noexcept
+    {
+        return bad_count_ && any_bad(offset, bytes, false);
     }
     // A block write has made this page good. Any thread, but one at a time for one page.
     void repaired(u64 page_offset) noexcept;
     // Copies [offset, offset + bytes) out, machine-check safe. Error::io when a line cannot be read
-    // or its page is known to be bad (nothing is loaded then); the target is undefined. Does not
-    // sleep.
+    // or it touches a unit known to be bad (nothing is loaded then); the target is undefined. Does
+    // not sleep.
     rt::Error load(void *to, u64 offset, usize bytes) const noexcept;
+    // The same of the log: of a page that is kept, what is kept.
+    rt::Error load_log(void *to, u64 offset, usize bytes) const noexcept;
+    // For who reads a page of the log and meets a line that cannot be: `lines` has a bit for each
+    // of the 64 that were read before into `page`. May sleep.
+    void keep(u64 page_offset, const u8 *page, u64 lines) const noexcept;
+    // Something else is stored in the page. Any thread.
+    void forget(u64 page_offset) const noexcept { kept_.forget(page_offset); }
 
 private:
     rt::Error list_bad_pages() noexcept;
-    bool any_bad(u64 offset, u64 bytes) const noexcept;
+    bool any_bad(u64 offset, u64 bytes, bool units) const noexcept;
     u32 first_bad_from(u64 page) const noexcept;
 
     pc_media *media_ = nullptr;
@@ -106,7 +124,9 @@ private:
     u32 chain_length_ = 0;
     bool frozen_ = false;
     rt::Atomic<u64> *bad_ = nullptr; // page number * 2, ascending; + 1: repaired
+    u8 *bad_units_ = nullptr;        // of each, a bit for each bad unit
     u32 bad_count_ = 0;
+    mutable KeptPages kept_;
 };
 
 } // namespace pcache::media

@@ -77,10 +77,22 @@ Error read_extension(const Device &device, Identity &out, Refusal &why) noexcept
                   "cache device is damaged: its extended superblock holds impossible numbers");
 }
 
+// accept_loss, cut behind its step 4: the settings of the cache that was given up are still there.
+void take_former_settings(const Device &device, Identity &out) noexcept
+{
+    format::CacheInfoRecord r;
+    TwoSlot slots;
+    out.former_settings = slots.load(device, cache_info_place, &r) &&
+                          format::decode_cache_info(r, out.extension.seg_num, out.cache_info) ==
+                              CacheInfoState::good &&
+                          !mutant(Mutant::settings_forgotten);
+}
+
 Error identify_without_superblock(const Device &device, Identity &out, Refusal &why) noexcept
 {
     if (out.has_extension && out.extension.formatting()) {
         out.formattable = true;
+        take_former_settings(device, out);
         return Error::none;
     }
     if (out.has_extension)
@@ -172,6 +184,69 @@ const char *cache_info_sentence(CacheInfoState s) noexcept
     }
 }
 
+// Which segment follows; Error::io: its segment_info is bad.
+Error next_in_chain(const Device &device, format::PhysicalSegment s,
+                    format::SegmentLink &link) noexcept
+{
+    format::SegmentInfoRecord r;
+    TwoSlot slots;
+    return slots.load(device, segment_info_place(s), &r) &&
+                   format::decode_segment_info(r, link) == format::SegmentInfoState::good
+               ? Error::none
+               : Error::io;
+}
+
+// The chain begins at the one segment that no segment_info names as next. `named`: seg_num bytes,
+// zeros.
+const char *find_chain(const Device &device, u8 *named, Identity &out) noexcept
+{
+    for (u32 i = 0; i < out.seg_num; i++) {
+        format::SegmentLink link;
+        if (!ok(next_in_chain(device, {i}, link)))
+            return "cache device is damaged: neither copy of cache_info is good, and a "
+                   "segment_info of the chain is bad, too";
+        if (link.has_next && link.next.value < out.seg_num)
+            named[link.next.value] = 1;
+        pc_yield();
+    }
+    u32 first = 0, begins = 0;
+    for (u32 i = 0; i < out.seg_num; i++) {
+        first = named[i] ? first : i;
+        begins += !named[i];
+    }
+    if (begins != 1)
+        return "cache device is damaged: neither copy of cache_info is good, and the segment_infos "
+               "do not say where the chain begins";
+    out.cache_info.first = {first};
+    format::SegmentLink link{true, {first}};
+    u32 n = 0;
+    for (; link.has_next && n < out.seg_num && link.next.value < out.seg_num; n++) {
+        if (!ok(next_in_chain(device, link.next, link)))
+            return "cache device is damaged: neither copy of cache_info is good, and the chain "
+                   "cannot be read";
+        pc_yield();
+    }
+    out.cache_info.n_segs = n;
+    return n >= format::geometry.min_segments && !link.has_next
+               ? nullptr
+               : "cache device is damaged: neither copy of cache_info is good, and the "
+                 "segment_infos make no chain";
+}
+
+// What cache_info said, as far as others say it, too.
+Error put_cache_info_together(const Device &device, Identity &out, Refusal &why) noexcept
+{
+    u8 *named = static_cast<u8 *>(pc_alloc(out.seg_num, PC_MAY_SLEEP));
+    if (!named)
+        return refuse(why, Error::no_memory, "not enough memory to read the cache device");
+    out.cache_info_lost = true;
+    out.cache_info.flags = format::make_cache_flags(false, true, format::CacheMode::writeback,
+                                                    format::default_gc_percent);
+    const char *bad = find_chain(device, named, out);
+    pc_free(named);
+    return bad ? refuse(why, Error::io, bad) : Error::none;
+}
+
 Error read_cache_info(const Device &device, RecordReader &reader, Identity &out,
                       Refusal &why) noexcept
 {
@@ -185,6 +260,8 @@ Error read_cache_info(const Device &device, RecordReader &reader, Identity &out,
             out.formattable = true;
             return Error::none;
         }
+        if (out.has_extension && !mutant(Mutant::cache_info_missed))
+            return put_cache_info_together(device, out, why);
         return refuse(why, Error::io,
                       "cache device is damaged: neither copy of cache_info is good");
     }

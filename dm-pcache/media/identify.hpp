@@ -4,6 +4,8 @@
 //
 // Formatted is only what is blank, or an interrupted format of ours or of mainline's (format.md,
 // "Formatting"). All else that is no cache is refused with a sentence that says how to clear it.
+// Where neither copy of cache_info is good, a good extended superblock says that there is a cache,
+// and the segment_infos say which chain it has: it can be read, but is damaged.
 // Stores nothing; may sleep. Not thread safe.
 #pragma once
 #include "dm-pcache/format/cache_info.hpp"
@@ -27,8 +29,10 @@ struct Identity {
     bool newer_extension = false;    // has_extension is false then: it says nothing to us
     bool rebuild_superblock = false; // it is bad, and the extension knows what was in it
     format::Extension extension{};   // valid if has_extension
+    bool former_settings = false;    // formattable, and cache_info has those of the cache given up
+    bool cache_info_lost = false;    // neither slot is good: cache_info is put together, see below
     u32 seg_num = 0;                 // of a cache
-    u32 cache_info_crc = 0;          // crc field of the newest slot, of a cache
+    u32 cache_info_crc = 0;          // crc field of the newest slot, of a cache; 0: none is good
     format::CacheInfo cache_info{};  // of a cache
 };
 

@@ -57,6 +57,7 @@ void Inspection::clear() noexcept
     front_beyond = false;
     front_passed = false;
     all_keys_go = rebuild_superblock = has_newest_record = format_cut_short = false;
+    former_settings = cache_info_lost = false;
     runs.clear();
     extension = {};
 }
@@ -64,11 +65,15 @@ void Inspection::clear() noexcept
 Error Activation::inspect(const BackingFacts &backing, Inspection &out, Refusal &why) noexcept
 {
     out.clear();
-    if (!ok(reader_.allocate()))
+    if (!ok(reader_.allocate_by_pages()))
         return refuse(why, Error::no_memory, no_memory_sentence);
+    reader_.new_pages();
     Identity id;
     RT_TRY(identify(device_, host_, reader_, id, why));
     out.format_cut_short = id.formattable && id.has_extension;
+    out.former_settings = id.former_settings;
+    if (id.former_settings)
+        out.cache_info = id.cache_info;
     if (id.formattable)
         return Error::none;
     out.kind = MediaKind::cache;
@@ -89,6 +94,9 @@ Error Activation::inspect(const BackingFacts &backing, Inspection &out, Refusal 
     RT_TRY(read_chain(out, why));
     find_bad_segments(out);
     out.ours = id.has_extension && id.extension.names_cache_info(id.cache_info_crc);
+    out.cache_info_lost = id.cache_info_lost;
+    if (id.cache_info_lost)
+        note_damage(out, damage::cache_info, {});
     if (id.newer_extension)
         note_damage(out, damage::newer, {});
     read_tails(out);
@@ -163,7 +171,7 @@ void Activation::find_bad_segments(Inspection &out) noexcept
     if (!device_.bad_pages())
         return;
     for (u32 i = 0; i < out.segments; i++)
-        out.retired[i] = device_.known_bad(device_.data_offset({i}), format::data_bytes);
+        out.retired[i] = device_.in_bad_page(device_.data_offset({i}), format::data_bytes);
 }
 
 void Activation::read_tails(Inspection &out) noexcept
@@ -176,7 +184,13 @@ void Activation::read_tails(Inspection &out) noexcept
         out.key_tail = format::decode_position(key);
     if (dirty_good)
         out.dirty_tail = format::decode_position(dirty);
-    out.ours = out.ours && key_good && (format::has_mark(key) || mutant(Mutant::mark_not_asked));
+    // If neither can be read, that the extended superblock names the newest cache_info is enough: a
+    // log taken for damaged by mistake is read-only, one taken for ended by mistake is lost.
+    if (key_good)
+        out.ours = out.ours && (format::has_mark(key) || mutant(Mutant::mark_not_asked));
+    else if (dirty_good)
+        out.ours = out.ours && format::has_mark(dirty);
+    out.ours = out.ours && (key_good || !mutant(Mutant::ours_by_key_tail_alone));
     out.key_tail_lost = !key_good;
     out.dirty_tail_lost = !dirty_good;
     stand_in_for_tails(out, key_good, dirty_good);
@@ -266,6 +280,21 @@ u32 Activation::find_end(const WalkContext &c, Inspection &out, WalkFacts &w,
     return 0;
 }
 
+// Activation may have to rewrite the page in which the log ends. Where records of it are dirty, a
+// cut in that block write must show: by the number of the newest record, or by none having one.
+u32 Activation::judge_heads_page(Inspection &out, const WalkFacts &w) noexcept
+{
+    if (w.last_number || !w.newest_number || w.end.offset >= format::data_bytes)
+        return 0;
+    const LogPosition before = out.head;
+    out.head = w.end;
+    const HeadsPage p = heads_page(out);
+    out.head = before;
+    if (p.dirty == p.head || mutant(Mutant::rewrite_not_proved) || page_readable(device_, p.offset))
+        return 0;
+    return damage::heads_page;
+}
+
 Error Activation::read_log(const BackingFacts &backing, Inspection &out, Refusal &why) noexcept
 {
     Table<SegmentFacts> facts(out.segments);
@@ -280,7 +309,9 @@ Error Activation::read_log(const BackingFacts &backing, Inspection &out, Refusal
     WalkFacts w;
     u64 newest_read = 0;
     const u32 tails = out.damage & (damage::tails | damage::bad_tail);
-    const u32 bits = tails ? 0 : find_end(c, out, w, newest_read);
+    u32 bits = tails ? 0 : find_end(c, out, w, newest_read);
+    if (!tails && !bits)
+        bits = judge_heads_page(out, w);
     if (bits & damage::bad_key)
         pc_log(host_, PC_ERR, "a key of the record at %u:%u is out of bounds (fault %u)",
                w.end.segment.value, w.end.offset, static_cast<u32>(w.key_fault));
@@ -290,6 +321,8 @@ Error Activation::read_log(const BackingFacts &backing, Inspection &out, Refusal
         return refuse(why, Error::no_memory, no_memory_sentence);
     take_walk(w, out);
     RT_TRY(fit_blocks(backing, w, why));
+    if (out.cache_info_lost && w.any_crc)
+        out.cache_info.flags |= format::cache_info_bits::data_crc;
     if (w.newest_number && (!newest_read || format::after(w.newest_number, newest_read)))
         newest_read = w.newest_number;
     choose_start_number(newest_read, out);

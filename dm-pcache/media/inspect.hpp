@@ -60,6 +60,8 @@ struct Inspection : rt::NonCopyable {
     bool front_passed = false; // pass_front() was called
     bool rebuild_superblock = false;
     bool format_cut_short = false; // kind == blank: by a power cut, or an error
+    bool former_settings = false;  // kind == blank: cache_info has those of the cache given up
+    bool cache_info_lost = false;  // its settings are defaults, but for data_crc if a key has one
     u32 seg_num = 0;
     format::Extension extension{};  // valid if has_extension
     bool has_newest_record = false; // between key_tail and head
@@ -96,12 +98,23 @@ struct ReplayedKey {
     format::LogPosition record; // where its record begins
 };
 
+// The page in which the log ends: its offset on the device, and in it the head, the first byte that
+// counts, and the first that counts and is dirty (head if there is none).
+struct HeadsPage {
+    u64 offset;
+    u32 head, kept, dirty;
+};
+
 // One activation attempt over one Device. May sleep. Not thread safe. Every member may be called on
 // an Activation of its own: what inspect() found is in the Inspection.
 class Activation : rt::NonCopyable
 {
 public:
     explicit Activation(Device &d, pc_host *host) noexcept : device_(d), host_(host) {}
+
+    // Step 2, for a cache that is not activated: a power cut shall find what was relied on.
+    // Error::no_memory. Stores nothing new.
+    rt::Error flush_for_reading(const Inspection &in) noexcept;
 
     // Step 1. Stores nothing. After Error::none the chain of the device is set (kind == cache), and
     // `out` says whether the log is damaged. Otherwise `why` has a sentence.
@@ -142,6 +155,7 @@ private:
     rt::Error read_log(const BackingFacts &backing, Inspection &out, Refusal &why) noexcept;
     u32 find_end(const WalkContext &c, Inspection &out, WalkFacts &w, u64 &newest_read) noexcept;
     void find_bad_segments(Inspection &out) noexcept;
+    u32 judge_heads_page(Inspection &out, const WalkFacts &w) noexcept;
     void take_walk(const WalkFacts &w, Inspection &out) noexcept;
     void read_generations(const SegmentFacts *facts, Inspection &out) noexcept;
     rt::Error fit_table(const BackingFacts &backing, const WalkFacts &w, Inspection &out,
@@ -163,15 +177,19 @@ private:
 
     // Steps 2 to 5; 6 is Metadata::begin_session.
     void flush_relied_on(const Inspection &in) noexcept;
+    void flush_record(format::LogPosition at, u32 bytes) noexcept;
     rt::Error settle_segments(Inspection &in) noexcept;
     rt::Error settle_generation(const Inspection &in, format::SegmentId s) noexcept;
     rt::Error tolerate(rt::Error e, const char *record) noexcept;
     rt::Error settle_records(const Inspection &in, Metadata &m) noexcept;
     void load_metadata(const Inspection &in, Metadata &m) noexcept;
     rt::Error settle_tails(Inspection &in, Metadata &m) noexcept;
-    rt::Error zero_heads_page(const Inspection &in) noexcept;
-    rt::Error zero_behind_head(Inspection &in) noexcept;
-    rt::Error settle(Inspection &in, u32 cache_info_flags, Metadata &m) noexcept;
+    void settle_superblock(u32 seg_num) noexcept;
+    HeadsPage heads_page(const Inspection &in) const noexcept;
+    void vouch(const Inspection &in, Metadata &m, u64 backing_bytes) noexcept;
+    rt::Error zero_heads_page(const Inspection &in, Metadata &m, u64 backing_bytes) noexcept;
+    rt::Error zero_behind_head(Inspection &in, Metadata &m, u64 backing_bytes) noexcept;
+    rt::Error settle(Inspection &in, u32 cache_info_flags, u64 backing_bytes, Metadata &m) noexcept;
 
     // The steps of "Formatting".
     rt::Error store_superblock(u32 seg_num) noexcept;
@@ -187,6 +205,7 @@ private:
     Device &device_;
     pc_host *host_;
     RecordReader reader_;
+    bool vouched_ = false; // the media are ours already, in front of step 6
 };
 
 template <class Sink>
@@ -218,7 +237,8 @@ rt::Error Activation::replay_run(const Inspection &in, u32 index, Sink &sink) no
 template <class Sink>
 rt::Error Activation::replay(const Inspection &in, Sink &sink) noexcept
 {
-    RT_TRY(reader_.allocate());
+    RT_TRY(reader_.allocate_by_pages());
+    reader_.new_pages();
     for (u32 i = 0; i < in.run_count(); i++)
         RT_TRY(replay_run(in, i, sink));
     return rt::Error::none;

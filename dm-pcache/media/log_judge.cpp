@@ -60,18 +60,6 @@ bool has_magic(const u8 *at) noexcept
 struct Piece {
     static constexpr u32 bytes = 512, line_bytes = 64;
     u8 data[bytes];
-
-    // What cannot be read becomes zeros: no magic.
-    void load(const Device &device, u64 from, u32 n) noexcept
-    {
-        if (ok(device.load(data, from, n)))
-            return;
-        for (u32 i = 0; i < n; i += line_bytes) {
-            const u32 rest = rt::min(line_bytes, n - i);
-            if (!ok(device.load(data + i, from + i, rest)))
-                __builtin_memset(data + i, 0, rest);
-        }
-    }
 };
 
 // d: a later record at the end, or at a multiple of 8 further on in the segment.
@@ -102,10 +90,11 @@ bool find_later_record(const WalkContext &c, const WalkFacts &w, LogPosition fro
     Piece piece;
     const u64 data = c.device->data_offset(from.segment);
     const u32 first = from.offset + format::record_magic_offset;
-    for (u32 at = rt::round_down(first, Piece::bytes); at < format::data_bytes;
-         at += Piece::bytes) {
-        const u32 n = rt::min(Piece::bytes, format::data_bytes - at);
-        piece.load(*c.device, data + at, n);
+    u32 n;
+    for (u32 at = rt::round_down(first, Piece::line_bytes); at < format::data_bytes; at += n) {
+        n = Piece::bytes - at % Piece::bytes; // inside one page; what is in front is not touched
+        n = rt::min(n, format::data_bytes - at);
+        c.reader->look(*c.device, piece.data, data + at, n);
         for (u32 i = at < first ? first - at : 0; i + step <= n; i += step) {
             if (!has_magic(piece.data + i))
                 continue;
@@ -155,6 +144,9 @@ const char *damage_sentence(u32 bits) noexcept
         return "cache device is damaged: a record leaves no room for a LAST record";
     if (bits & damage::stale_dirty)
         return "cache device is damaged: a dirty key has an old generation";
+    if (bits & damage::heads_page)
+        return "cache device is damaged: the page in which the log ends cannot be read throughout, "
+               "and a power cut while it is rewritten would cost records of mainline's unseen";
     if (bits & damage::dirty_tail_missed)
         return "cache device is damaged: the log does not reach dirty_tail";
     if (bits & damage::unreadable)
@@ -163,6 +155,8 @@ const char *damage_sentence(u32 bits) noexcept
         return "cache device is damaged: the log ends before the last clean stop";
     if (bits & damage::later_record)
         return "cache device is damaged: there is a hole in the log";
+    if (bits & damage::cache_info)
+        return "cache device is damaged: neither copy of cache_info is good";
     return "cache device is damaged: the log does not reach its newest segment";
 }
 

@@ -30,6 +30,7 @@ void note_key(const WalkContext &c, WalkFacts &w, const format::Key &k) noexcept
     u64 &end = w.met_dirty_tail ? w.behind_end : w.front_end;
     end = rt::max(end, k.off + k.len);
     w.keys++;
+    w.any_crc = w.any_crc || k.data_crc;
     if (!w.met_dirty_tail) {
         f.in_front = 1;
         f.highest_front = rt::max(f.highest_front, k.seg_gen);

@@ -28,6 +28,9 @@ inline constexpr u32 newer = 1u << 8;    // flags of a newer driver: not damage,
 inline constexpr u32 stale_dirty = 1u << 9; // a dirty key whose generation has passed
 inline constexpr u32 tails = 1u << 10;      // both tails lost, and nothing stands for them
 inline constexpr u32 bad_tail = 1u << 11;   // a tail where no record can begin
+inline constexpr u32 cache_info = 1u << 13; // both copies lost: no damage of the log
+// Not damage yet, but storing anything would risk it unseen.
+inline constexpr u32 heads_page = 1u << 12; // the page of the head has to be rewritten
 } // namespace damage
 
 // What the keys of the log say about one segment, and what they need.
@@ -49,6 +52,7 @@ struct WalkFacts {
     u64 newest_number = 0;             // the last number read; 0: none
     u32 broken = 0;                    // damage bits that ended the walk before the end was found
     format::KeyFault key_fault = format::KeyFault::none;
+    bool any_crc = false;    // a key has a data_crc
     bool unreadable = false; // what stands at the end cannot be read
     bool met_dirty_tail = false;
     bool met_recorded_head = false;

@@ -175,6 +175,26 @@ void Metadata::set_clean_stop(u64 next_number, format::LogPosition head, u32 bac
     store_extension();
 }
 
+void Metadata::vouch_for(format::LogPosition head, u64 next_number, u64 limit,
+                         u64 backing_bytes) noexcept
+{
+    rt::Guard g(extension_mutex_);
+    format::Extension &e = extension_;
+    if (mutant(Mutant::rewrite_not_vouched))
+        return;
+    e.state |= format::extension_state::clean_stop;
+    e.limit = limit;
+    e.next_number = next_number;
+    e.head = head;
+    e.link_seg = head.segment.value;
+    e.safe_tail = key_tail_;
+    if (!e.backing_bytes)
+        e.backing_bytes = backing_bytes;
+    e.cache_info_crc = cache_info_crc_;
+    e.coming_info_crc = 0;
+    store_extension();
+}
+
 void Metadata::begin_session(format::LogPosition head, u64 start_number, u64 backing_bytes) noexcept
 {
     rt::Guard g(extension_mutex_);

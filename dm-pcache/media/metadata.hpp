@@ -64,6 +64,13 @@ public:
     // the session, a START, will bear; at a resume it is extension().limit.
     void begin_session(format::LogPosition head, u64 start_number, u64 backing_bytes) noexcept;
 
+    // Activation, before a page with tails, or with records of the log at or behind dirty_tail, is
+    // rewritten by a block write: safe_tail stands for the tails, and CLEAN_STOP with the head
+    // makes a log that is shorter damage. begin_session() takes it back. next_number as for
+    // set_clean_stop(); limit: the number of the START to come.
+    void vouch_for(format::LogPosition head, u64 next_number, u64 limit,
+                   u64 backing_bytes) noexcept;
+
     // A store could not be made. Any thread.
     bool failed() const noexcept { return failed_.read() != 0; }
 

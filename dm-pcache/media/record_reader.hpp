@@ -4,6 +4,11 @@
 // "Good" as in format.md, Reading on: 24 bytes left in the segment, readable, magic, LAST or a
 // possible number of keys, fits the segment, crc. Whether a good record is the next one of the log
 // is the walk's question (log_walk.hpp). Not thread safe: one buffer.
+//
+// Whoever judges a log reads it by pages: a page is loaded line by line from the first byte that is
+// asked for to its end, before anything behind it is looked at. If a line turns out to be bad, and
+// the page is gone with it, the lines in front are kept (Device::keep). Nobody may store to the log
+// meanwhile, or new_pages() must be called.
 #pragma once
 #include "dm-pcache/format/record.hpp"
 #include "dm-pcache/media/device.hpp"
@@ -37,9 +42,23 @@ class RecordReader : rt::NonCopyable
 {
 public:
     RecordReader() noexcept = default;
-    ~RecordReader() { pc_free(buffer_); }
+    ~RecordReader()
+    {
+        pc_free(buffer_);
+        pc_free(page_);
+    }
     // Once, before anything else. May sleep.
     rt::Error allocate() noexcept;
+    rt::Error allocate_by_pages() noexcept;
+    // What was loaded may have changed.
+    void new_pages() noexcept { page_at_ = ~u64{0}; }
+
+    // What can be loaded of [at, at + bytes) of the device, and zeros for the rest.
+    void look(const Device &device, u8 *to, u64 at, u32 bytes) noexcept;
+    // What can be loaded of a page from `from` on is kept, whatever becomes of the page.
+    void hold(const Device &device, u64 page, u32 from) noexcept;
+    // Bytes of the log. Error::io: not all of them can be loaded.
+    rt::Error load(const Device &device, u8 *to, u64 at, u32 bytes) noexcept;
 
     // The record at `offset` of the data area that begins at `area` of the device. When good, `out`
     // (less its position) and key() describe it until the next read.
@@ -51,7 +70,12 @@ public:
     format::Key key(u32 i) const noexcept { return format::decode_key(buffer_, i); }
 
 private:
+    u64 take_page(const Device &device, u64 page, u32 from) noexcept;
+
     u8 *buffer_ = nullptr; // max_record_bytes
+    u8 *page_ = nullptr;   // the page at page_at_; null: not by pages
+    u64 page_at_ = ~u64{0};
+    u64 tried_ = 0, good_ = 0; // its lines
 };
 
 } // namespace pcache::media

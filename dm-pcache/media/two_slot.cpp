@@ -43,7 +43,7 @@ bool page_readable(const Device &device, u64 page) noexcept
 {
     if (mutant(Mutant::bad_page_stored_to))
         return true;
-    return !device.known_bad(page, format::page_bytes) &&
+    return !device.in_bad_page(page, format::page_bytes) &&
            ok(persist::probe(device.address(page), format::page_bytes));
 }
 
@@ -52,6 +52,7 @@ rt::Error store_durably(Device &device, u64 offset, const void *from, u32 bytes)
     const u64 page = rt::round_down<u64>(offset, format::page_bytes);
     if (!page_readable(device, page))
         return rewrite_around(device, page, static_cast<u32>(offset - page), bytes, from);
+    device.forget(page);
     const Pin pin;
     persist::store(pin, device.address(offset), from, bytes);
     if (!mutant(Mutant::slot_without_fence))
@@ -66,6 +67,7 @@ rt::Error zero_durably(Device &device, u64 offset, u64 bytes) noexcept
         const u32 from = static_cast<u32>(offset - page);
         const u32 n = static_cast<u32>(rt::min<u64>(bytes, format::page_bytes - from));
         if (page_readable(device, page)) {
+            device.forget(page);
             const Pin pin;
             persist::zero(pin, device.address(offset), n);
             persist::fence(pin);

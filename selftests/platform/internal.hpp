@@ -91,7 +91,7 @@ struct MediaDevice::Impl {
 
     mutable std::shared_mutex poison_lock;
     std::set<u64> poisoned;  // line numbers
-    std::set<u64> known_bad; // page numbers
+    std::set<u64> known_bad; // numbers of units (512 bytes)
     std::atomic<bool> any_poison{false};
     std::atomic<bool> repairable{true};
     std::atomic<bool> unmaps_pages{false};

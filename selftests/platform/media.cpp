@@ -30,6 +30,7 @@ namespace
 
 constexpr u64 line_bytes = 64;
 constexpr u64 page_bytes = 4096;
+constexpr u64 unit_bytes = PC_MEDIA_UNIT; // of what is known to be bad
 
 struct Mapping {
     u64 bytes;
@@ -78,8 +79,8 @@ bool is_known_bad(MediaDevice::Impl &d, u64 offset, u64 bytes)
     if (!d.any_poison.load(std::memory_order_relaxed) || bytes == 0)
         return false;
     std::shared_lock<std::shared_mutex> g(d.poison_lock);
-    auto i = d.known_bad.lower_bound(offset / page_bytes);
-    return i != d.known_bad.end() && *i <= (offset + bytes - 1) / page_bytes;
+    auto i = d.known_bad.lower_bound(offset / unit_bytes);
+    return i != d.known_bad.end() && *i <= (offset + bytes - 1) / unit_bytes;
 }
 
 // The pages of the poisoned lines among these bytes cannot be read any more.
@@ -99,7 +100,7 @@ void unmap_pages(MediaDevice::Impl &d, u64 offset, u64 bytes)
 int load_outcome(const Place &p, usize bytes)
 {
     if (is_known_bad(*p.device, p.offset, bytes))
-        violation("a load from a page known to be bad at " + std::to_string(p.offset));
+        violation("a load from a unit known to be bad at " + std::to_string(p.offset));
     if (!is_poisoned(*p.device, p.offset, bytes))
         return 0;
     if (p.device->unmaps_pages)
@@ -149,6 +150,24 @@ void store(u8 *to, usize bytes, Copy copy)
         noted_change(p, bytes, false, copy);
     else
         copy();
+}
+
+// What a cut leaves now is seen by those who look at each fence, too.
+void in_block_write(MediaDevice::Impl &d, u64 offset, const u8 *page)
+{
+    if (!d.power.load(std::memory_order_relaxed))
+        return;
+    {
+        std::lock_guard<std::mutex> g(power_lock());
+        d.pending.block_begins(offset, page);
+    }
+    if (hooked.load(std::memory_order_relaxed)) {
+        const std::shared_lock<std::shared_mutex> g(in_hook);
+        if (fence_hook)
+            fence_hook();
+    }
+    std::lock_guard<std::mutex> g(power_lock());
+    d.pending.block_ends(offset);
 }
 
 void fence(u32 cpu)
@@ -249,8 +268,8 @@ static void write_through(MediaDevice::Impl &d, u64 offset, const void *from, us
     d.pending.settle(offset, n);
     d.poisoned.erase(d.poisoned.lower_bound(offset / line_bytes),
                      d.poisoned.upper_bound((offset + n - 1) / line_bytes));
-    d.known_bad.erase(d.known_bad.lower_bound((offset + page_bytes - 1) / page_bytes),
-                      d.known_bad.lower_bound((offset + n) / page_bytes));
+    d.known_bad.erase(d.known_bad.lower_bound((offset + unit_bytes - 1) / unit_bytes),
+                      d.known_bad.lower_bound((offset + n) / unit_bytes));
     d.any_poison = !d.poisoned.empty();
 }
 
@@ -305,10 +324,16 @@ void MediaDevice::cure()
 void MediaDevice::know_bad(u64 offset, u64 n)
 {
     const u64 first = offset / page_bytes, last = (offset + n - 1) / page_bytes;
-    poison(first * page_bytes, (last - first + 1) * page_bytes);
+    know_bad_units(first * page_bytes, (last - first + 1) * page_bytes);
+}
+
+void MediaDevice::know_bad_units(u64 offset, u64 n)
+{
+    const u64 first = offset / unit_bytes, last = (offset + n - 1) / unit_bytes;
+    poison(first * unit_bytes, (last - first + 1) * unit_bytes);
     std::lock_guard<std::shared_mutex> g(impl_->poison_lock);
-    for (u64 page = first; page <= last; ++page)
-        impl_->known_bad.insert(page);
+    for (u64 unit = first; unit <= last; ++unit)
+        impl_->known_bad.insert(unit);
 }
 
 void MediaDevice::set_repairable(bool on)
@@ -443,6 +468,7 @@ int pc_media_rewrite_page(pc_media *m, u64 offset, const void *page) noexcept
         broken("pc_media_rewrite_page of a place that is no page");
     if (!m->device->repairable && is_poisoned(*m->device, offset, page_bytes))
         return -5;
+    in_block_write(*m->device, offset, static_cast<const u8 *>(page));
     write_through(*m->device, offset, page, page_bytes);
     return 0;
 }
@@ -516,16 +542,26 @@ int pc_media_bad_stretch(const pc_media *m, u32 i, pc_media_stretch *out) noexce
 {
     std::shared_lock<std::shared_mutex> g(m->device->poison_lock);
     const std::set<u64> &bad = m->device->known_bad;
+    constexpr u64 units = page_bytes / unit_bytes;
     for (auto p = bad.begin(); p != bad.end();) {
-        u64 first = *p, next = first;
-        for (; p != bad.end() && *p == next; ++p)
-            ++next;
+        u64 first = *p / units, next = first;
+        for (; p != bad.end() && *p / units <= next; ++p)
+            next = std::max(next, *p / units + 1);
         if (i-- == 0) {
             *out = {first * page_bytes, (next - first) * page_bytes};
             return 1;
         }
     }
     return 0;
+}
+
+u8 pc_media_bad_units(const pc_media *m, u64 offset) noexcept
+{
+    std::shared_lock<std::shared_mutex> g(m->device->poison_lock);
+    u8 mask = 0;
+    for (u64 i = 0; i < page_bytes / unit_bytes; ++i)
+        mask |= static_cast<u8>(m->device->known_bad.count(offset / unit_bytes + i) << i);
+    return mask;
 }
 
 int pc_media_to_bio(pc_bio *bio, u32 bio_offset, const u8 *from, u32 bytes) noexcept

@@ -129,6 +129,18 @@ void Power::cut(Image &image, const std::function<bool(u64, unsigned)> &arrived)
         u64 at = number * page_bytes;
         memcpy(image.data() + at, page, std::min(page_bytes, image.size() - at));
     }
+    cut_blocks(image, arrived);
+}
+
+void Power::cut_blocks(Image &image, const std::function<bool(u64, unsigned)> &arrived) const
+{
+    for (const auto &[offset, page] : blocks_)
+        for (u64 at = 0; at < page_bytes; at += block_unit) {
+            if (arrived(offset + at, 0))
+                memset(image.data() + offset + at, 0, block_unit);
+            if (arrived(offset + at, 1))
+                memcpy(image.data() + offset + at, page.data() + at, block_unit);
+        }
 }
 
 } // namespace pcache::selftest

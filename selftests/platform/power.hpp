@@ -8,6 +8,7 @@
 #pragma once
 #include <bitset>
 #include <functional>
+#include <map>
 #include <unordered_map>
 #include <vector>
 #include "selftests/platform/recycled.hpp"
@@ -18,7 +19,7 @@ namespace pcache::selftest
 class Power
 {
 public:
-    static constexpr u64 unit_bytes = 8, page_bytes = 4096;
+    static constexpr u64 unit_bytes = 8, page_bytes = 4096, block_unit = 512;
 
     // The contents of the device as the CPU sees it, to the end of its last page.
     explicit Power(const u8 *contents) : contents_(contents) {}
@@ -34,6 +35,12 @@ public:
     // What stands in these bytes is durable.
     void settle(u64 offset, u64 bytes);
     void clear() { pages_.clear(); }
+    // A block write of the page at `offset` begins, and ends.
+    void block_begins(u64 offset, const u8 *page)
+    {
+        blocks_[offset] = Image(page, page + page_bytes);
+    }
+    void block_ends(u64 offset) { blocks_.erase(offset); }
     u64 pending_units() const;
     // Puts into `image`, a copy of the contents, what a cut leaves; see MediaDevice::cut.
     void cut(Image &image, const std::function<bool(u64, unsigned)> &arrived) const;
@@ -52,7 +59,9 @@ private:
         std::bitset<units> open() const;
     };
     static void drop_closed(Page &p);
+    void cut_blocks(Image &image, const std::function<bool(u64, unsigned)> &arrived) const;
     std::unordered_map<u64, Page> pages_; // by page number
+    std::map<u64, Image> blocks_;         // by offset
     const u8 *contents_;
 };
 

@@ -69,6 +69,8 @@ public:
     // The pages that [offset, offset + bytes) touches are poisoned, and those who open the device
     // from now on are told. To load from them afterwards is a breach of platform.h.
     void know_bad(u64 offset, u64 bytes);
+    // The same of the units of 512 bytes that are touched: the rest of their pages can be loaded.
+    void know_bad_units(u64 offset, u64 bytes);
     // Block writes of pages with poison fail.
     void set_repairable(bool on);
     // A load that meets poison takes the whole page with it, as Linux unmaps it.
@@ -77,8 +79,9 @@ public:
     void set_power_model(bool on); // what is pending when it goes off, is durable
     u64 pending_units() const;
     // What a power cut leaves: `arrived(offset, nth)` says for each pending store (in order; offset
-    // of its 8-byte unit; nth of this unit) whether it reached the media. The device is left as it
-    // is.
+    // of its 8-byte unit; nth of this unit) whether it reached the media. Inside a block write it
+    // is asked for each unit of 512 bytes as if zeros and then the new bytes had been stored there.
+    // The device is left as it is.
     Image cut(const std::function<bool(u64 offset, unsigned nth)> &arrived) const;
     Image cut(Rng &rng)
         const; // each with one chance, which is itself drawn: none, few, half, most or all

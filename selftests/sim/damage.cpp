@@ -15,6 +15,7 @@ namespace
 {
 using format::page_bytes;
 constexpr u64 line_bytes = 64;
+constexpr u64 known_unit = PC_MEDIA_UNIT;
 
 bool overlap(u64 a, u64 a_bytes, u64 b, u64 b_bytes)
 {
@@ -46,7 +47,9 @@ bool Damage::unreadable(u64 offset, usize bytes) const
 bool Damage::met_or_known(u64 offset, usize bytes) const
 {
     constexpr u64 grace = 100 * ms;
-    if (any_in(known_, page_bytes, offset, bytes))
+    const u64 first = offset / page_bytes * page_bytes;
+    const u64 end = (offset + bytes + page_bytes - 1) / page_bytes * page_bytes;
+    if (any_in(known_, known_unit, first, end - first))
         return true;
     const auto i = met_.lower_bound(offset / page_bytes);
     return i != met_.end() && i->first <= (offset + bytes - 1) / page_bytes &&
@@ -57,8 +60,8 @@ int Damage::load(u64 offset, usize bytes)
 {
     if (!unreadable(offset, bytes))
         return 0;
-    if (any_in(known_, page_bytes, offset, bytes))
-        violation("platform.h: a load from a page known to be bad, at " + std::to_string(offset));
+    if (any_in(known_, known_unit, offset, bytes))
+        violation("platform.h: a load from a unit known to be bad, at " + std::to_string(offset));
     for (u64 line = offset / line_bytes; line <= (offset + bytes - 1) / line_bytes; ++line)
         if (lines_.count(line)) {
             met_.insert({line * line_bytes / page_bytes, sched::now()});
@@ -78,20 +81,39 @@ void Damage::stored(u64 offset, usize bytes)
         lines_.erase(at / line_bytes);
 }
 
-bool Damage::rewritten(u64 offset)
+bool Damage::can_rewrite(u64 offset) const
 {
-    if (!repairable_ && unreadable(offset, page_bytes))
-        return false;
-    lines_.erase(lines_.lower_bound(offset / line_bytes),
-                 lines_.lower_bound((offset + page_bytes) / line_bytes));
-    known_.erase(offset / page_bytes);
+    return repairable_ || !unreadable(offset, page_bytes);
+}
+
+void Damage::rewritten(u64 offset)
+{
+    for (u64 at = offset; at < offset + page_bytes; at += known_unit)
+        unit_rewritten(at);
     met_.erase(offset / page_bytes);
-    return true;
+}
+
+void Damage::unit_rewritten(u64 offset)
+{
+    lines_.erase(lines_.lower_bound(offset / line_bytes),
+                 lines_.lower_bound((offset + known_unit) / line_bytes));
+    known_.erase(offset / known_unit);
+}
+
+u8 Damage::known_units(u64 page) const
+{
+    u8 mask = 0;
+    for (u64 i = 0; i < page_bytes / known_unit; ++i)
+        mask |= static_cast<u8>(known_.count(page / known_unit + i) << i);
+    return mask;
 }
 
 bool Damage::known_stretch(u32 i, u64 &offset, u64 &bytes) const
 {
-    return stretch_of(known_, i, offset, bytes);
+    std::set<u64> pages;
+    for (u64 unit : known_)
+        pages.insert(unit * known_unit / page_bytes);
+    return stretch_of(pages, i, offset, bytes);
 }
 
 void Damage::poison(u64 offset, u64 bytes)
@@ -205,10 +227,31 @@ void Damage::judge(const LogView &v)
     may_turn_ = oracle.any_bad();
 }
 
-void Damage::make_known(u64 page)
+// As wrong bits: what they may cost is judged now, by what was there before.
+void Damage::block_write_torn(const LogView &v, const std::vector<u64> &units)
 {
-    known_.insert(page);
-    poison(page * page_bytes, page_bytes);
+    if (!on_ || units.empty())
+        return;
+    for (u64 unit : units) {
+        spoilt_.push_back({unit, known_unit});
+        if (unit == format::cache_ctrl_offset)
+            tails_lost_ = key_tail_lost_ = true;
+    }
+    if (v.good && !accepting_)
+        judge(v);
+    else
+        expected_ = Expected::either;
+}
+
+// Those of its units that hold poison, or the whole page.
+void Damage::make_known(u64 page, bool whole)
+{
+    for (u64 at = page * page_bytes; at < (page + 1) * page_bytes; at += known_unit) {
+        if (!whole && !unreadable(at, known_unit))
+            continue;
+        known_.insert(at / known_unit);
+        poison(at, known_unit);
+    }
 }
 
 void Damage::before_life(Rng &rng, u32 strike_one_in)
@@ -242,8 +285,8 @@ void Damage::before_life(Rng &rng, u32 strike_one_in)
     for (u64 line : lines_)
         pages.insert(line * line_bytes / page_bytes);
     for (u64 page : pages)
-        if (!known_.count(page) && rng.one_in(2))
-            make_known(page);
+        if (!known_units(page * page_bytes) && rng.one_in(2))
+            make_known(page, rng.one_in(2));
     judge(v);
     flip(rng);
 }

@@ -3,9 +3,10 @@
 // pages; and what that may cost. Documentation/testing.md, "The simulator", has the contract.
 //
 // Poison is a property of a line (64 bytes): its bytes are still there for the simulator, and for
-// nobody else. A page in which a load has failed is *met*; a page of which those who open the
-// device are told is *known*, and bad throughout. Both are never stored to, known ones never loaded
-// from. A store of a whole line that nobody has met cures it.
+// nobody else. A page in which a load has failed is *met*; of a page that is *known* those who open
+// the device are told, and which units (512 bytes) of it are bad, and bad throughout. Both are
+// never stored to, and known units never loaded from. A store of a whole line that nobody has met
+// cures it.
 //
 // Damage comes between lives, when nothing is pending (strike: what it costs is told from the media
 // as they were, by format.md alone), or while clients are at work (decay: a line of data or of the
@@ -36,7 +37,13 @@ public:
     // Known, or met so long ago that who reserved a place there has come to its end.
     bool met_or_known(u64 offset, usize bytes) const;
     void stored(u64 offset, usize bytes);
-    bool rewritten(u64 offset); // a page, by a block write; false: it cannot be written
+    bool can_rewrite(u64 offset) const; // a page, by a block write
+    void rewritten(u64 offset);
+    void unit_rewritten(u64 offset); // what a cut in a block write leaves of it
+    // A cut in block writes has changed these units; v: the log as it was, units: of 512 bytes.
+    void block_write_torn(const LogView &v, const std::vector<u64> &units);
+    u8 known_units(u64 page) const;
+    void bad_line(u64 offset) { poison(offset, 1); } // for a scenario
     bool known_stretch(u32 i, u64 &offset, u64 &bytes) const;
 
     // ---- lives ----
@@ -59,7 +66,7 @@ private:
         u64 offset, bytes;
     };
     void poison(u64 offset, u64 bytes);
-    void make_known(u64 page);
+    void make_known(u64 page, bool whole);
     void flip(Rng &rng);
     void strike(Rng &rng, const LogView &v);
     void strike_data(Rng &rng, const LogView &v);
@@ -76,7 +83,7 @@ private:
     void mark(u64 place, bool whole_write);
 
     bool on_ = false, repairable_ = true;
-    std::set<u64> lines_, known_; // numbers of lines; of pages
+    std::set<u64> lines_, known_; // numbers of lines; of units
     std::map<u64, u64> met_;      // number of a page: when
     std::vector<Range> spoilt_;   // bits that are wrong, until a cache has been activated
     bool tails_lost_ = false;     // so that all of the log is dirty

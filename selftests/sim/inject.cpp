@@ -70,15 +70,10 @@ void BadPages::check_store(u64 offset, usize bytes)
         violation("a store to a page that could not be read, at " + std::to_string(offset));
 }
 
-bool BadPages::rewrite(u64 offset)
+void BadPages::rewritten(u64 offset)
 {
-    if (!touched(offset, 1))
-        return true;
-    if (!repairable)
-        return false;
     poisoned_.erase(offset / 4096);
     known_.erase(offset / 4096);
-    return true;
 }
 
 bool BadPages::stretch(u32 i, u64 &offset, u64 &bytes) const

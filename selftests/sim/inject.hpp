@@ -59,8 +59,10 @@ public:
     // Whether a load fails; a violation if it was known that it would.
     bool load_fails(u64 offset, usize bytes);
     void check_store(u64 offset, usize bytes);
+    bool known(u64 offset) const { return known_.count(offset / 4096) != 0; }
     // A block write. False: it fails.
-    bool rewrite(u64 offset);
+    bool can_rewrite(u64 offset) const { return repairable || !touched(offset, 1); }
+    void rewritten(u64 offset);
     bool stretch(u32 i, u64 &offset, u64 &bytes) const; // the i-th that is known
 
 private:

@@ -5,6 +5,7 @@
 // A store is pending until its CPU's fence. A cut leaves in every 8-byte unit what was fenced last
 // or what any later store put there. That is more than x86 allows (there the units of one line
 // arrive in the order of their stores, but for streaming stores), so nothing may rely on less.
+#include <algorithm>
 #include <cstring>
 #include "selftests/sim/damage.hpp"
 #include "selftests/sim/inject.hpp"
@@ -51,6 +52,7 @@ void Media::create(u64 bytes)
     durable_ = Bytes(bytes);
     pending_.clear();
     data_.clear();
+    blocks_.clear();
 }
 
 u64 Media::offset_of(const u8 *at, usize bytes) const
@@ -195,6 +197,48 @@ void Media::cut(Rng &rng)
         memcpy(now_.data() + p.offset, durable_.data() + p.offset, p.bytes);
     pending_.clear();
     data_.clear();
+    cut_blocks(rng);
+}
+
+void Media::block_begins(u64 offset, const void *page)
+{
+    const u8 *from = static_cast<const u8 *>(page);
+    blocks_.push_back({offset, Bytes(format::page_bytes)});
+    memcpy(blocks_.back().page.data(), from, format::page_bytes);
+}
+
+void Media::block_ends(u64 offset)
+{
+    const auto b = std::find_if(blocks_.begin(), blocks_.end(),
+                                [=](const Block &x) { return x.offset == offset; });
+    if (b == blocks_.end())
+        return; // given up with the life that began it
+    put(offset, b->page.data(), format::page_bytes);
+    blocks_.erase(b);
+}
+
+// What was written has no poison left.
+void Media::cut_blocks(Rng &rng)
+{
+    if (blocks_.empty())
+        return;
+    static const Bytes zeros(block_unit);
+    const LogView before = view_log();
+    std::vector<u64> changed;
+    for (const Block &b : blocks_)
+        for (u32 at = 0; at < format::page_bytes; at += block_unit) {
+            const u32 what = rng.below(3);
+            if (!what)
+                continue;
+            const u8 *left = what == 1 ? b.page.data() + at : zeros.data();
+            if (what == 2 && memcmp(left, b.page.data() + at, block_unit))
+                changed.push_back(b.offset + at);
+            put(b.offset + at, left, block_unit);
+            damage.unit_rewritten(b.offset + at);
+        }
+    trace("a block write is torn: %u units are zeros", static_cast<u32>(changed.size()));
+    damage.block_write_torn(before, changed);
+    blocks_.clear();
 }
 
 void Media::restore(const Bytes &image)
@@ -202,12 +246,14 @@ void Media::restore(const Bytes &image)
     now_ = durable_ = image; // where it lies does not change
     pending_.clear();
     data_.clear();
+    blocks_.clear();
 }
 
 void Media::panic()
 {
     for (Store &p : pending_)
         p.cpu = -1;
+    blocks_.clear(); // as if they had not begun
 }
 
 } // namespace pcache::sim
@@ -363,6 +409,11 @@ int pc_media_bad_stretch(const pc_media *, u32 i, pc_media_stretch *out) noexcep
     return 1;
 }
 
+u8 pc_media_bad_units(const pc_media *, u64 offset) noexcept
+{
+    return bad_pages.known(offset) ? 0xFF : damage.known_units(offset);
+}
+
 int pc_media_probe(const u8 *at, usize bytes) noexcept
 {
     sched::point();
@@ -422,10 +473,14 @@ int pc_media_rewrite_page(pc_media *, u64 offset, const void *page) noexcept
 {
     sched::assert_may_sleep("pc_media_rewrite_page");
     sched::point();
-    if (!bad_pages.rewrite(offset) || (damage.poisoned() && !damage.rewritten(offset)))
+    if (!bad_pages.can_rewrite(offset) || !damage.can_rewrite(offset))
         return -5;
-    memcpy(media.base() + offset, page, 4096);
-    media.settle(offset, 4096);
+    media.block_begins(offset, page);
+    cut_point("in a block write");
+    sched::point();
+    bad_pages.rewritten(offset);
+    damage.rewritten(offset);
+    media.block_ends(offset);
     return 0;
 }
 }

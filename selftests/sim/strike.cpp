@@ -67,7 +67,7 @@ void Damage::spoil(Rng &rng, Range r, bool may_flip)
     if (flips)
         spoilt_.push_back(what);
     else if (size == 3)
-        make_known(page.offset / page_bytes);
+        make_known(page.offset / page_bytes, true);
     else
         poison(line.offset, line.bytes);
 }

@@ -69,7 +69,17 @@ public:
     void cut(Rng &rng);
     // No fence of the former life counts any more; what is pending can still be read.
     void panic();
-    usize pending() const { return pending_.size(); }
+    // A block write of the page at `offset`: not an atom. Until it ends the CPUs see what was
+    // there, and a cut leaves each unit of 512 bytes old, new or zero.
+    struct Block {
+        u64 offset;
+        Bytes page;
+    };
+    static constexpr u32 block_unit = 512;
+    void block_begins(u64 offset, const void *page);
+    void block_ends(u64 offset);
+    const std::vector<Block> &blocks() const { return blocks_; }
+    usize pending() const { return pending_.size() + blocks_.size(); }
     const std::vector<Store> &stores() const { return pending_; } // in order
     const u8 *stored_bytes(const Store &p) const { return data_.data() + p.data; }
     const Bytes &durable() const { return durable_; }
@@ -85,9 +95,11 @@ private:
     void make_durable(usize index);
     void close_older(usize index, u64 from, u64 to);
     void arrive(const Store &p, u64 from, u64 to);
+    void cut_blocks(Rng &rng);
     Bytes now_, durable_;        // as the CPUs see it; what a power cut leaves at least
     std::vector<Store> pending_; // in order
     std::vector<u8> data_;
+    std::vector<Block> blocks_; // under way
     u32 fences_left_ = 0;
     bool only_small_ = false;
 };

@@ -271,14 +271,25 @@ TEST_F(Activate, TailsThatNobodyCanReadAreRestoredFromSafeTailAtAnyCut)
 TEST_F(Activate, TheSuperblockIsRebuilt)
 {
     make_ours();
-    disk->poison(format::superblock_offset + 128, 8);
-    disk->poison(format::superblock_offset, 8);
+    put(format::superblock_offset + 20, u8{1}); // its crc is wrong now
     ASSERT_EQ(activate(), rt::Error::none) << sentence();
     const auto r = get<format::SuperblockRecord>(format::superblock_offset);
     EXPECT_EQ(format::decode_superblock(&r).state, format::SuperblockState::good);
     EXPECT_EQ(r.seg_num, segments);
     expect_end({});
     EXPECT_FALSE(found.rebuild_superblock);
+}
+
+// A cut in a block write of its page could not be told from a wiped superblock.
+TEST_F(Activate, ASuperblockWhosePageCannotBeReadIsLeftAndTheExtensionStandsForIt)
+{
+    make_ours();
+    disk->poison(format::superblock_offset, 8);
+    for (int life = 0; life < 2; life++) {
+        ASSERT_EQ(activate(), rt::Error::none) << sentence();
+        expect_end({});
+        EXPECT_TRUE(found.rebuild_superblock);
+    }
 }
 
 TEST_F(Activate, UnreadablePagesOfMetadataAndBehindTheHeadAreRewritten)

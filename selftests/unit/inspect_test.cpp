@@ -179,13 +179,15 @@ TEST_F(Inspect, OneGoodSlotOfEveryRecordIsEnough)
     }
 }
 
-TEST_F(Inspect, BothCopiesOfCacheInfoBadIsAnErrorAndNeverANewCache)
+TEST_F(Inspect, BothCopiesOfCacheInfoBadAreNeverANewCache)
 {
     make_ours();
     spoil_both(media::cache_info_place);
-    expect_refused("neither copy of cache_info");
+    expect_damage(damage::cache_info);
     make_mainline();
     spoil_both(media::cache_info_place);
+    for (u32 slot : {0u, 1u})
+        spoil(media::extension_place, slot);
     expect_refused("neither copy of cache_info");
 }
 
@@ -283,7 +285,7 @@ TEST_F(Inspect, KeyTailAloneLostTheWalkStartsAtDirtyTail)
     EXPECT_EQ(text(found.key_tail), text(at(2)));
     EXPECT_EQ(found.keys, 2u);
     EXPECT_TRUE(found.key_tail_lost && !found.dirty_tail_lost);
-    EXPECT_FALSE(found.ours) << "there is no newest key_tail with our mark";
+    EXPECT_TRUE(found.ours) << "the mark of dirty_tail stands for that of key_tail";
 }
 
 TEST_F(Inspect, DirtyTailAloneLostKeyTailStandsForItAndTheLogSaysSo)

@@ -45,7 +45,7 @@ struct Place {
 std::vector<Place> two_slot_places()
 {
     return {{"cache_info", format::cache_info_offset, format::page_bytes,
-             sizeof(format::CacheInfoRecord), Wanted::refuse},
+             sizeof(format::CacheInfoRecord), Wanted::read_only},
             {"extended superblock", format::extension_offset, format::extension_stride,
              format::extension_bytes, Wanted::run},
             {"key_tail", format::key_tail_offset, format::position_stride,

@@ -9,6 +9,7 @@
 #include <unistd.h>
 #include <unordered_map>
 #include "dm-pcache/format/crc32c.hpp"
+#include "selftests/sim/damage.hpp"
 #include "selftests/sim/mainline_writer.hpp"
 
 namespace pcache::sim
@@ -26,11 +27,15 @@ u64 *seen;
 
 struct Item {
     // A unit: its values, the oldest first. A key's data, or a write of the backing device: one.
-    enum class Kind : u8 { unit, data, write } kind;
+    // A sector of a block write under way: 1, its new bytes; 2, zeros.
+    enum class Kind : u8 { unit, data, write, sector } kind;
     u64 offset = 0;
     std::vector<u64> values;
-    usize index = 0; // of the store, or of the write
-    u32 choices() const { return kind == Kind::unit ? static_cast<u32>(values.size()) + 1 : 2; }
+    usize index = 0; // of the store, of the write, or of the block write
+    u32 choices() const
+    {
+        return kind == Kind::unit || kind == Kind::sector ? static_cast<u32>(values.size()) + 1 : 2;
+    }
 };
 using Choice = std::vector<u8>; // for each item; 0: not arrived
 
@@ -117,6 +122,23 @@ void add_units(std::vector<Item> &items, Known &known, const Media::Store &p)
     }
 }
 
+void add_sectors(std::vector<Item> &items, usize index)
+{
+    static const Bytes zeros(Media::block_unit);
+    const Media::Block &b = media.blocks()[index];
+    for (u32 i = 0; i < format::page_bytes; i += Media::block_unit) {
+        const u8 *old = media.durable().data() + b.offset + i, *fresh = b.page.data() + i;
+        Item item{Item::Kind::sector, b.offset + i, {}, index};
+        if (memcmp(fresh, old, Media::block_unit))
+            item.values.push_back(1);
+        if (memcmp(zeros.data(), old, Media::block_unit) &&
+            memcmp(zeros.data(), fresh, Media::block_unit))
+            item.values.push_back(2);
+        if (!item.values.empty())
+            items.push_back(item);
+    }
+}
+
 std::vector<Item> collect()
 {
     std::vector<Item> items;
@@ -129,6 +151,8 @@ std::vector<Item> collect()
         else if (memcmp(media.stored_bytes(p), media.durable().data() + p.offset, p.bytes))
             items.push_back({Item::Kind::data, p.offset, {}, i});
     }
+    for (usize i = 0; i < media.blocks().size(); ++i)
+        add_sectors(items, i);
     const auto writes = disk.pending_writes();
     for (usize i = 0; i < writes.size(); ++i)
         items.push_back({Item::Kind::write, u64{writes[i][0].first} * sector_bytes, {}, i});
@@ -245,10 +269,17 @@ u64 build(const Base &b, const Choice &c)
             for (u32 at = 0; at < b.media.stores()[item.index].bytes; at += unit_bytes)
                 set(item.offset + at,
                     word(b.media.stored_bytes(b.media.stores()[item.index]) + at));
+        else if (item.kind == Item::Kind::sector)
+            for (u32 at = 0; at < Media::block_unit; at += unit_bytes)
+                set(item.offset + at, item.values[c[i] - 1u] == 2
+                                          ? 0
+                                          : word(b.media.blocks()[item.index].page.data() +
+                                                 item.offset % format::page_bytes + at));
         else
             for (auto [sector, tag] : b.writes[item.index])
                 content[sector] = tag;
     }
+    damage.reset(false, true); // what was poison can be read again
     media.restore(image);
     disk.restore(content);
     disk_reset();
@@ -286,7 +317,33 @@ std::string again(const std::string &more)
            (pcache_mutant ? " --mutant " + std::to_string(pcache_mutant) : "") + more + " --trace";
 }
 
-void judge_state(const Base &b, const Choice &c, u32 index, u64 hash)
+// What the records of the pages that are being rewritten say, and those behind them.
+std::vector<u32> told_there(const Base &b)
+{
+    std::vector<u32> sectors;
+    if (b.media.blocks().empty())
+        return sectors;
+    (void)build(b, Choice(b.items.size(), 0));
+    bool from_here = false;
+    for (const LogView::Record &r : view_log().records) {
+        for (const Media::Block &w : b.media.blocks())
+            from_here |= r.offset < w.offset + format::page_bytes && w.offset < r.offset + r.bytes;
+        for (const format::Key &k : r.keys)
+            for (u32 i = 0; from_here && r.dirty && i < k.len / sector_bytes; ++i)
+                sectors.push_back(static_cast<u32>(k.off / sector_bytes) + i);
+    }
+    return sectors;
+}
+
+bool tears(const Base &b, const Choice &c)
+{
+    for (usize i = 0; i < c.size(); ++i)
+        if (c[i] && b.items[i].kind == Item::Kind::sector)
+            return true;
+    return false;
+}
+
+void judge_state(const Base &b, const Choice &c, u32 index, u64 hash, const std::vector<u32> &told)
 {
     run.state = describe(b, c);
     note_state("cut point " + std::to_string(b.number) + ", state " + std::to_string(index));
@@ -303,6 +360,7 @@ void judge_state(const Base &b, const Choice &c, u32 index, u64 hash)
     const u64 way = (hash >> 7) % (options.full ? 4 : 6);
     j.look_twice = way == 0;
     j.go_on = way == 1;
+    j.torn = tears(b, c) ? &told : nullptr;
     if (!violated())
         judge(hash, j);
     if (!violated())
@@ -322,6 +380,7 @@ void judge_panic(const Base &b)
     disk.restore(b.content);
     disk_reset();
     oracle = b.oracle;
+    damage.reset(false, true);
     media.panic();
     oracle.cut();
     if (mainline_spoilt()) {
@@ -348,6 +407,7 @@ void judge_panic(const Base &b)
 void explore_point(const Base &b)
 {
     const std::vector<Choice> all = choose(b.items, b.number);
+    const std::vector<u32> told = told_there(b);
     if (options.state == panic_state || (options.state < 0 && b.media.pending())) {
         clear_violation();
         tracing = options.trace && options.state >= 0;
@@ -363,7 +423,7 @@ void explore_point(const Base &b)
             continue;
         }
         tracing = options.trace && options.state >= 0;
-        judge_state(b, all[i], i, hash);
+        judge_state(b, all[i], i, hash, told);
     }
 }
 
@@ -413,6 +473,9 @@ u64 signature()
     for (const Media::Store &p : media.stores())
         for (u32 i = 0; i < p.bytes; i += unit_bytes)
             h = mix(h, mix(p.offset + i, word(media.stored_bytes(p) + i)));
+    for (const Media::Block &b : media.blocks())
+        for (u32 i = 0; i < format::page_bytes; i += unit_bytes)
+            h = mix(h, mix(b.offset + i, word(b.page.data() + i)));
     for (const Disk::Sectors &w : disk.pending_writes())
         for (auto [sector, tag] : w)
             h = mix(h, mix(sector, tag));
@@ -432,7 +495,7 @@ void give_up()
 } // namespace
 
 static void explore_now();
-static void damage(const char *what, u32 of);
+static void damage_now(const char *what, u32 of);
 
 // The damage of a step counts as a cut point of its own.
 static void damage_step(const char *what)
@@ -442,7 +505,7 @@ static void damage_step(const char *what)
     if (!run.damage_steps || durable == run.damaged)
         return;
     run.damaged = durable;
-    damage(what, options.full ? 1 : of);
+    damage_now(what, options.full ? 1 : of);
 }
 
 void here(const char *what)
@@ -528,7 +591,7 @@ void explore(bool on)
         here("where the scenario begins");
 }
 
-static void damage(const char *what, u32 of)
+static void damage_now(const char *what, u32 of)
 {
     if (violated() || shared->violations >= 10)
         return;
@@ -544,7 +607,7 @@ static void damage(const char *what, u32 of)
 
 void damage_here(const char *what)
 {
-    damage(what, 1);
+    damage_now(what, 1);
 }
 
 void damage_each_step(bool on)

@@ -7,6 +7,7 @@
 // from each, while the parent goes on. A crash state is a choice for each *item* that is pending:
 // - an 8-byte unit of metadata: what was fenced last, or one of the later stores to it;
 // - the data of a key, as one unit;
+// - each 512 bytes of a block write under way: old, new, or zero;
 // - a write of the backing device that no FLUSH covers: not there, or there.
 // Up to max_items items: every subset. Beyond: none, all, prefixes in time, each alone, all but
 // one, and random ones, from a seed that scenario and cut point give. What was seen before (the
@@ -88,6 +89,8 @@ struct Judgement {
     bool may_be_read_only = false, may_be_refused = false, must_run = true;
     bool look_twice = false; // the power goes once more behind the first reading
     bool go_on = false;      // a write and a FLUSH, and the power goes
+    // A block write was torn: if the cache sees it, and is read-only, these sectors may be lost.
+    const std::vector<u32> *torn = nullptr;
 };
 // Media, backing device and oracle are as a cut has left them. A fresh engine recovers; everything
 // is read, written back, compared and read again. Violations are reported by violation().

@@ -113,6 +113,9 @@ bool accept()
 void session(void *)
 {
     bool runs = open();
+    if (!runs && now.found == Found::read_only && now.j.torn)
+        for (u32 sector : *now.j.torn)
+            oracle.forget(sector);
     if (!runs && now.found == Found::read_only && damage_expected)
         runs = accept();
     else if (!runs && now.found == Found::read_only)
@@ -209,7 +212,7 @@ Found judge(u64 seed, const Judgement &wanted)
 {
     const bool crc = faults.data_crc;
     now = {seed, wanted, Found::running, false, false};
-    now.j.may_be_read_only |= damage_expected;
+    now.j.may_be_read_only |= damage_expected || now.j.torn;
     for (u32 i = 0; i < 2 && !violated(); ++i) {
         now.last = i == 1 || !(wanted.look_twice || wanted.go_on);
         const Outcome o = live(session, nullptr, seed + i);

@@ -7,6 +7,7 @@
 #include <cstring>
 #include "dm-pcache/format/position.hpp"
 #include "dm-pcache/format/segment.hpp"
+#include "selftests/sim/damage.hpp"
 #include "selftests/sim/exhaustive/explore.hpp"
 #include "selftests/sim/mainline.hpp"
 
@@ -392,6 +393,23 @@ void activation_behind_a_torn_record()
     damage_here("another cut");
 }
 
+// Behind the head, in its page, which has to be rewritten with the records in front.
+void activation_with_a_bad_line()
+{
+    new_cache();
+    ours(
+        [] {
+            for (u32 i = 0; i < 10; ++i)
+                flushed_write(5 * i, 2);
+        },
+        End::cut);
+    const LogRecord newest = read_log().back();
+    damage.bad_line(format::segment_offset({newest.at.segment.value}) +
+                    format::segment_control_bytes + newest.at.offset + newest.bytes + 256);
+    explore(true);
+    ours([] { flushed_write(1, 2); }, End::cut);
+}
+
 void activation_after_a_clean_stop()
 {
     new_cache();
@@ -554,6 +572,7 @@ const std::vector<Scenario> &scenarios()
         {"suspend-and-resume", suspend_and_resume},
         {"activation-after-a-cut", activation_after_a_cut},
         {"activation-behind-a-torn-record", activation_behind_a_torn_record},
+        {"activation-with-a-bad-line", activation_with_a_bad_line},
         {"activation-after-a-clean-stop", activation_after_a_clean_stop},
         {"activation-after-a-panic", activation_after_a_panic},
         {"activation-in-the-middle-of-gc", activation_in_the_middle_of_gc},
