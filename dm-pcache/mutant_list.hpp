@@ -134,7 +134,41 @@ PCACHE_MUTANT(activation_not_flushed, "36", "activation does not FLUSH the backi
               "LifeCycle.ActivationOverABackingDeviceThatFailsItsFlushCanBeTriedAgain")
 PCACHE_MUTANT(backing_not_compared, "-",
               "a backing device that was changed behind a clean stop is taken",
-              "Inspect.AChangedBackingDevice*")
+              "DiskRecord.AnUnchanged*")
+PCACHE_MUTANT(disk_mark_not_asked, "44",
+              "the disk record counts although mainline moved dirty tail",
+              "DiskRecord.CountsOnlyWhere*")
+PCACHE_MUTANT(former_crc_not_asked, "65", "the disk record counts behind a driver that knew none",
+              "DiskRecord.CountsOnlyWhere*")
+PCACHE_MUTANT(disk_unjudged_left, "44", "a disk record that does not count is left as it is",
+              "DiskRecord.WhatDoesNotCountIsEmpty*")
+PCACHE_MUTANT(disk_emptied_before_drop, "-",
+              "the disk record is emptied before the keys of a changed device are dropped",
+              "DiskRecord.AChangedDeviceIsNoticedUntilAllKeysHaveGone*")
+PCACHE_MUTANT(disk_not_emptied, "-", "the disk record stands while the cache writes",
+              "DiskRecord.NothingIsKnown*")
+PCACHE_MUTANT(disk_lines_trusted, "49", "after a panic the disk record is left in the CPU caches",
+              "DiskRecord.AfterAPanic*")
+PCACHE_MUTANT(disk_older_slot_left, "1", "an older slot of the disk record is left as it is",
+              "DiskRecord.AfterAPanic*:DiskRecord.AnOlderSlot*")
+PCACHE_MUTANT(disk_known_by_one_slot, "60", "blocks are known though one slot cannot be stored",
+              "DiskRecord.NothingIsKnownWhileOneSlotIsDead*")
+PCACHE_MUTANT(disk_zero_hash_compared, "-", "a known block with hash 0 needs to be read to differ",
+              "DiskRecord.ABlockWithHash0*")
+PCACHE_MUTANT(disk_beyond_table, "-", "blocks beyond the end of the table are known",
+              "DiskRecord.OnlyWhole*")
+PCACHE_MUTANT(noflush_stop_learns, "10", "a noflush suspend asks the backing device for its blocks",
+              "ChangedDisk.ANoflush*")
+PCACHE_MUTANT(resume_not_compared, "-", "a resume does not look at the backing device",
+              "ChangedDisk.AResume*")
+PCACHE_MUTANT(changed_clean_served, "-", "clean keys are served over a device that was changed",
+              "DiskRecord.ChangedBackingReadOnly*")
+PCACHE_MUTANT(rescue_leaves_disk_record, "-", "accept_loss writes while blocks are known",
+              "DiskRecord.AcceptLoss*")
+PCACHE_MUTANT(rescue_forgets_change, "-",
+              "a cut in accept_loss makes a changed device the right one", "DiskRecord.AcceptLoss*")
+PCACHE_MUTANT(format_leaves_disk_record, "12", "formatting leaves a former life's disk record",
+              "DiskRecord.Formatting*")
 PCACHE_MUTANT(bad_pages_not_marked, "15", "replay does not look at the pages known to be bad",
               "Poison.CleanDataOnPagesKnownToBeBad*")
 PCACHE_MUTANT(damage_taken_for_new, "11", "both copies of cache_info bad: the device is formatted",

@@ -15,7 +15,6 @@ constinit LockClass settings_class{"pcache settings"};
 constinit LockClass parts_class{"pcache parts"};
 constinit LockClass removal_class{"pcache removal"};
 constinit LockClass stopping_class{"pcache stopping"};
-using format::backing_crc_bytes;
 } // namespace
 
 Cache::Cache() noexcept
@@ -56,27 +55,6 @@ void Cache::drop_parts() noexcept
     parts_ = nullptr;
 }
 
-// crc of the first 128 KiB as the format records it: 1 instead of 0; 0 when it cannot be read.
-rt::Result<u32> Cache::take_backing_crc() noexcept
-{
-    if (pc_backing_bytes(backing_) < backing_crc_bytes)
-        return u32{0};
-    void *buffer = pc_alloc(backing_crc_bytes, PC_MAY_SLEEP);
-    if (!buffer)
-        return rt::Error::no_memory;
-    u32 crc = 0;
-    if (pc_backing_read(backing_, 0, buffer, backing_crc_bytes) == 0) {
-        crc = format::crc32c(format::crc_seed, buffer, backing_crc_bytes);
-        crc = crc ? crc : 1;
-    } else {
-        pc_log(host_, PC_WARN,
-               "the first 128 KiB of the backing device cannot be read: whether it "
-               "was changed behind the cache is not known");
-    }
-    pc_free(buffer);
-    return crc;
-}
-
 rt::Error Cache::open(pc_media *media, pc_backing *backing, pc_host *host, u64 length,
                       media::Refusal &why) noexcept
 {
@@ -105,22 +83,11 @@ rt::Error Cache::open(pc_media *media, pc_backing *backing, pc_host *host, u64 l
     return rt::Error::none;
 }
 
-rt::Error Cache::take_facts(media::BackingFacts &facts) noexcept
-{
-    const rt::Result<u32> crc = take_backing_crc();
-    if (!crc)
-        return crc.error();
-    facts = {pc_backing_bytes(backing_), *crc, length_, pc_backing_block(backing_)};
-    return rt::Error::none;
-}
-
 // What is on media, judged; and whether this driver can serve it. Stores nothing.
 rt::Error Cache::inspect(media::Inspection &in, media::Refusal &why) noexcept
 {
     media::Activation activation(device_, host_);
-    media::BackingFacts facts;
-    RT_TRY(take_facts(facts));
-    RT_TRY(activation.inspect(facts, in, why));
+    RT_TRY(activation.inspect(backing_facts(), in, why));
     complete_settings(in);
     RT_TRY(check_options(in, why));
     if (in.kind != media::MediaKind::cache)
@@ -162,6 +129,15 @@ rt::Error Cache::check_options(const media::Inspection &in, media::Refusal &why)
         return why.error;
     }
     return rt::Error::none;
+}
+
+bool Cache::contradicts_in_use(const Options &o, const char **sentence) const noexcept
+{
+    if (!o.changed_read_only || state() == State::read_only)
+        return contradicts(o, sentence);
+    *sentence = "changed_backing read_only is for a device that is created: leave it out of the "
+                "reload of one that is in use";
+    return true;
 }
 
 bool Cache::contradicts(const Options &o, const char **sentence) const noexcept
@@ -245,8 +221,7 @@ bool Cache::too_few_segments() const noexcept
 rt::Error Cache::build(media::Refusal &why) noexcept
 {
     media::Activation activation(device_, host_);
-    media::BackingFacts facts;
-    RT_TRY(take_facts(facts));
+    const media::BackingFacts facts = backing_facts();
     {
         media::Inspection in;
         RT_TRY(inspect(in, why));
@@ -269,7 +244,7 @@ rt::Error Cache::build(media::Refusal &why) noexcept
     const u64 begin = pc_now_ns();
     media::Inspection in;
     RT_TRY(inspect(in, why));
-    read_only_.why = nullptr;
+    read_only_.why = read_only_.changed_disk = nullptr;
     if (in.has_extension)
         RT_TRY(claim_uuid(in.extension.uuid, why));
     if (in.damage)
@@ -485,17 +460,14 @@ void Cache::stop_cleanly() noexcept
         pc_log(host_, PC_INFO, "stopped without a FLUSH of the backing device: no clean stop");
         return;
     }
-    u32 crc = 0;
-    if (!noflush) {
+    if (!noflush || mutant(Mutant::noflush_stop_learns)) {
         if (pc_backing_flush(backing_) != 0 && !mutant(Mutant::stop_flush_ignored)) {
             not_stopped("the backing device failed a FLUSH");
             return;
         }
-        const rt::Result<u32> taken = take_backing_crc();
-        crc = taken ? *taken : 0;
+        learn_disk();
     }
-    parts_->metadata.set_clean_stop(parts_->log.next_number_at_stop(), parts_->log.durable_head(),
-                                    crc);
+    parts_->metadata.set_clean_stop(parts_->log.next_number_at_stop(), parts_->log.durable_head());
     if (parts_->metadata.failed())
         not_stopped("the cache device cannot be stored to");
 }
@@ -519,8 +491,7 @@ rt::Error Cache::fit_table(TableFit &fit, media::Refusal &why) noexcept
         in_front = in_front && at != dirty;
         if (reader.read(device_, at, r) != media::ReadOutcome::good) {
             p.log.page_lost(at);
-            why = {rt::Error::io, "the log of the cache device cannot be read a second time"};
-            return why.error;
+            return media::refuse(why, rt::Error::io, media::unread_log_sentence);
         }
         for (u32 i = 0; i < r.keys(); i++) {
             const format::Key k = reader.key(i);
@@ -538,23 +509,35 @@ rt::Error Cache::fit_table(TableFit &fit, media::Refusal &why) noexcept
     return rt::Error::none;
 }
 
-// Step 6 of activation (step 5 finds nothing to do), and what a shorter table demands.
+rt::Error Cache::drop_beyond(const TableFit &fit) noexcept
+{
+    Parts &p = *parts_;
+    pc_log(host_, PC_WARN, "clean data beyond the end of the table is dropped");
+    if (fit.all_clean) { // as write-back would do
+        p.metadata.set_dirty_tail(p.log.durable_head());
+        p.write_back.dirty_tail().set(p.log.durable_head());
+    }
+    return p.gc.pass_all(fit.keep_from, length_ / format::sector_bytes,
+                         pc_backing_bytes(backing_) / format::sector_bytes);
+}
+
+// The drop of a changed device's keys, the disk record and step 6 of activation (nothing else of
+// step 5 is to be done), and what a shorter table demands.
 rt::Error Cache::begin_next_session(const TableFit &fit, media::Refusal &why) noexcept
 {
     Parts &p = *parts_;
     const format::LogPosition head = p.log.durable_head();
     const u64 start_number = p.metadata.extension().limit;
-    p.metadata.begin_session(head, start_number, pc_backing_bytes(backing_));
-    p.log.begin_session(head, start_number, p.log.newest_number());
     rt::Error e = rt::Error::none;
-    if (fit.keep_from != p.metadata.key_tail()) {
-        pc_log(host_, PC_WARN, "clean data beyond the end of the table is dropped");
-        if (fit.all_clean) { // as write-back would do
-            p.metadata.set_dirty_tail(head);
-            p.write_back.dirty_tail().set(head);
-        }
-        e = p.gc.pass_all(fit.keep_from, length_ / format::sector_bytes,
-                          pc_backing_bytes(backing_) / format::sector_bytes);
+    if (fit.all_keys_go)
+        e = drop_all_keys();
+    if (ok(e))
+        p.metadata.forget_disk();
+    if (ok(e) && !p.metadata.failed()) {
+        p.metadata.begin_session(head, start_number, pc_backing_bytes(backing_));
+        p.log.begin_session(head, start_number, fit.all_keys_go ? 0 : p.log.newest_number());
+        if (!fit.all_keys_go && fit.keep_from != p.metadata.key_tail())
+            e = drop_beyond(fit);
     }
     if (ok(e) && !p.metadata.failed())
         return rt::Error::none;
@@ -578,6 +561,7 @@ rt::Error Cache::resume(media::Refusal &why) noexcept
     TableFit fit;
     RT_TRY(fit_table(fit, why));
     RT_TRY(fit_blocks(why));
+    RT_TRY(compare_disk(fit.all_keys_go, why));
     RT_TRY(begin_next_session(fit, why));
     end_suspend();
     run();

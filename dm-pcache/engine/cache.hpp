@@ -71,8 +71,10 @@ struct ReadOnly {
     // alone changes them then.
     rt::Atomic<u32> settled{0};
     const char *why = nullptr; // static text
-    bool at_run_time = false;  // the index knows all, also what the log has lost since
-    bool newer = false;        // a newer driver wrote the media: accept_loss is refused
+    // The backing device was changed; static text that names the block. Null: it was not.
+    const char *changed_disk = nullptr;
+    bool at_run_time = false; // the index knows all, also what the log has lost since
+    bool newer = false;       // a newer driver wrote the media: accept_loss is refused
     // What the index was made of. A log that reads otherwise now has lost what the index still has.
     struct Log {
         u64 keys = 0, dirty_keys = 0;
@@ -130,11 +132,12 @@ public:
     // Drains by itself: waiting requests served, staged keys logged, workers stopped, backing
     // device FLUSHed, clean stop recorded. Nothing touches a device afterwards. If something could
     // not be drained the state is failed and CLEAN_STOP is not set. In a noflush suspend the
-    // backing device is asked for nothing: no FLUSH, no crc; and where something was sent that no
-    // FLUSH has followed, there is no CLEAN_STOP either.
+    // backing device is asked for nothing: no FLUSH, no disk record; and where something was sent
+    // that no FLUSH has followed, there is no CLEAN_STOP either.
     void quiesce() noexcept;
     // After quiesce(): a new session over the same index. Refused, still suspended, when the table
-    // ends in front of dirty data or the backing device has become smaller; it may be called again.
+    // ends in front of dirty data, or the backing device has become smaller, or was changed and
+    // there is dirty data for it; it may be called again.
     rt::Error resume(media::Refusal &why) noexcept;
     // Between begin_suspend() and the end of the next resume, or undo_suspend(): a message that
     // waits for anything ends with Error::busy. Any context.
@@ -171,7 +174,9 @@ public:
     Snapshot snapshot() noexcept; // all zero but the state when inactive
     // Of the media, as open() found it; of blank media, what it will be formatted with.
     bool data_crc() const noexcept { return data_crc_; }
-    // A running cache would refuse this; *sentence says why.
+    // A running cache would refuse this; *sentence says why. The media's own data_crc, and what
+    // cannot be asked of a device that is in use.
+    bool contradicts_in_use(const Options &o, const char **sentence) const noexcept;
     bool contradicts(const Options &o, const char **sentence) const noexcept;
     Uuid uuid() const noexcept
     {
@@ -187,6 +192,7 @@ private:
     struct TableFit {
         format::LogPosition keep_from; // key tail goes there
         bool all_clean = false;        // dirty tail goes to the head
+        bool all_keys_go = false;      // the backing device was changed: nothing stays cached
     };
     // cache.cpp
     rt::Error inspect(media::Inspection &in, media::Refusal &why) noexcept;
@@ -195,12 +201,11 @@ private:
     rt::Error build(media::Refusal &why) noexcept;
     rt::Error claim_uuid(const u8 (&uuid)[16], media::Refusal &why) noexcept;
     rt::Error fit_table(TableFit &fit, media::Refusal &why) noexcept;
+    rt::Error drop_beyond(const TableFit &fit) noexcept;
     rt::Error begin_next_session(const TableFit &fit, media::Refusal &why) noexcept;
     rt::Error allocate_parts() noexcept;
     bool too_few_segments() const noexcept;
     void publish_tails() noexcept;
-    rt::Result<u32> take_backing_crc() noexcept;
-    rt::Error take_facts(media::BackingFacts &facts) noexcept;
     void run() noexcept;
     void end_suspend() noexcept;
     void settings_settled() noexcept;
@@ -224,6 +229,13 @@ private:
 
     // sleep.cpp
     bool has_workers() const noexcept;
+
+    // disk.cpp
+    media::BackingFacts backing_facts() const noexcept;
+    void learn_disk() noexcept;
+    rt::Error any_dirty(bool &dirty, media::Refusal &why) noexcept;
+    rt::Error compare_disk(bool &changed, media::Refusal &why) noexcept;
+    rt::Error drop_all_keys() noexcept;
 
     // read_only.cpp
     pc_verdict map_read_only(pc_bio *bio, void *memory, const pc_io &io) noexcept;

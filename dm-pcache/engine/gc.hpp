@@ -63,6 +63,9 @@ public:
     // While no worker runs. If some of them cannot be read, everything in [sector, end) leaves the
     // index as well. Errors as above. Sleeps.
     rt::Error pass_all(format::LogPosition stop, u64 sector, u64 end) noexcept;
+    // What the index has of [sector, end) goes, whatever key it is of. While no worker runs.
+    // Sleeps.
+    void drop_beyond(u64 sector, u64 end) noexcept;
     PublishedPosition &key_tail() noexcept { return key_tail_; } // for status
 
 private:
@@ -76,7 +79,6 @@ private:
     void count_out(format::LogPosition &end, format::LogPosition stop, u32 want_free) noexcept;
     void unmap() noexcept;
     void unmap_key(const format::Key &k) noexcept;
-    void drop_beyond(u64 sector, u64 end) noexcept;
     bool mark_ready() noexcept;
     void free_ready() noexcept;
     void settle() noexcept;

@@ -11,6 +11,8 @@ enum class Asked : u8 { nothing, no, yes };
 
 struct Options {
     Asked data_crc = Asked::nothing;
+    // A backing device that was changed behind the cache makes it read-only, and is not refused.
+    bool changed_read_only = false;
 };
 
 } // namespace pcache::engine

@@ -18,6 +18,7 @@
 // Who else looks at parts in this state (snapshot(), begin_suspend()) holds parts_lock_ and sees
 // `rebuilding`.
 #include "dm-pcache/engine/parts.hpp"
+#include "dm-pcache/media/disk_blocks.hpp"
 #include "dm-pcache/media/two_slot.hpp"
 #include "dm-pcache/mutants.hpp"
 
@@ -75,9 +76,9 @@ rt::Error Cache::build_read_only(media::Activation &activation, media::Inspectio
     RT_TRY(activation.flush_for_reading(in)); // behind a panic it may be in CPU caches alone
     RT_TRY(allocate_parts());
     if (const rt::Error e = recover(activation, in); !ok(e))
-        return refuse(why, e, "the log of the cache device cannot be read a second time");
+        return refuse(why, e, media::unread_log_sentence);
     why = {};
-    stay_read_only(in, media::damage_sentence(in.damage));
+    stay_read_only(in, in.read_only_sentence());
     pc_log(
         host_, PC_WARN,
         "%llu keys (%llu dirty) can be read, in %u parts of the log; nothing read is promised to "
@@ -100,10 +101,19 @@ void Cache::stay_read_only(const media::Inspection &in, const char *sentence) no
     read_only_.newer = in.newer();
     read_only_.log = log_as_read(in);
     read_only_.why = sentence;
+    read_only_.changed_disk =
+        in.clean_ignored()
+            ? media::changed_disk_read_only_sentence(media::first_block(in.disk_differs))
+            : nullptr;
 }
 
 void Cache::tell_read_only() noexcept
 {
+    if (read_only_.changed_disk)
+        pc_log(host_, PC_ERR,
+               "%s: what was clean is ignored, and dirty data is shown over what the device has; "
+               "accept_loss writes it there",
+               read_only_.changed_disk);
     if (read_only_.newer)
         pc_log(host_, PC_ERR,
                "read-only: %s; reads are answered as far as the log is understood, writes end with "
@@ -147,6 +157,7 @@ void Cache::way_into_read_only() noexcept
         fail("metadata could not be stored");
     } else if (state() == State::read_only) {
         read_only_.why = read_only_.found.load_acquire();
+        read_only_.changed_disk = nullptr;
         read_only_.at_run_time = true;
         read_only_.newer = false;
         tell_read_only();
@@ -225,9 +236,9 @@ struct Cache::RescueJob : rt::NonCopyable {
 rt::Error Cache::accept_loss_alone(media::Refusal &why) noexcept
 {
     media::Activation activation(device_, host_);
-    media::BackingFacts facts;
+    media::BackingFacts facts = backing_facts();
     media::Inspection in;
-    RT_TRY(take_facts(facts));
+    facts.changed_read_only = true;              // it is no news
     if (!ok(activation.inspect(facts, in, why))) // the options in force stay as they are
         return refuse(why, rt::Error::io, why.sentence);
     complete_settings(in);
@@ -248,7 +259,8 @@ rt::Error Cache::accept_loss_alone(media::Refusal &why) noexcept
     rt::Result<Array<u8>> unusable = make_array<u8>(PC_MAY_SLEEP, device_.seg_count());
     if (!unusable)
         return unusable.error();
-    RT_TRY(rescue(job, why)); // 1
+    RT_TRY(activation.begin_rescue(in, why)); // 0
+    RT_TRY(rescue(job, why));                 // 1
     if (suspending() && !mutant(Mutant::suspend_waits_for_rescue))
         return refuse(why, rt::Error::busy, suspending_sentence);
     note_bad_segments(in, *unusable);

@@ -18,8 +18,6 @@ inline constexpr u32 extension_stride = page_bytes;
 inline constexpr u32 extension_bytes = 256;
 inline constexpr u32 label_bytes = 64;
 
-// First bytes of the backing device whose crc is taken at a clean stop.
-inline constexpr u32 backing_crc_bytes = 128u << 10;
 // No log segment: counts as one that was not visited.
 inline constexpr u32 no_link = 0xFFFFFFFF;
 
@@ -42,7 +40,7 @@ struct Extension {
     u32 seg_num = 0;              // as in the superblock
     u32 state = 0;                // extension_state
     u32 cache_info_crc = 0;       // crc field of the newest cache_info slot; 0: none
-    u32 backing_crc = 0;          // at a clean stop; 0: not taken
+    u32 former_crc = 0;           // 0; else a driver that knew no disk record stopped here
     u32 coming_info_crc = 0;      // crc field the next cache_info will have, while it is changed
     char label[label_bytes] = {}; // NUL-padded
 
@@ -68,7 +66,7 @@ struct ExtensionRecord {
     u32 seg_num;
     u32 state;
     u32 cache_info_crc;
-    u32 backing_crc;
+    u32 former_crc;
     u32 coming_info_crc;
     char label[label_bytes];
     u8 zero[96];
@@ -85,7 +83,7 @@ static_assert(__builtin_offsetof(ExtensionRecord, link_seg) == 72);
 static_assert(__builtin_offsetof(ExtensionRecord, seg_num) == 76);
 static_assert(__builtin_offsetof(ExtensionRecord, state) == 80);
 static_assert(__builtin_offsetof(ExtensionRecord, cache_info_crc) == 84);
-static_assert(__builtin_offsetof(ExtensionRecord, backing_crc) == 88);
+static_assert(__builtin_offsetof(ExtensionRecord, former_crc) == 88);
 static_assert(__builtin_offsetof(ExtensionRecord, coming_info_crc) == 92);
 static_assert(__builtin_offsetof(ExtensionRecord, label) == 96);
 static_assert(__builtin_offsetof(ExtensionRecord, zero) == 160);
@@ -108,7 +106,7 @@ inline void encode_extension(const Extension &e, ExtensionRecord &r) noexcept
     r.seg_num = e.seg_num;
     r.state = e.state;
     r.cache_info_crc = e.cache_info_crc;
-    r.backing_crc = e.backing_crc;
+    r.former_crc = e.former_crc;
     r.coming_info_crc = e.coming_info_crc;
     __builtin_memcpy(r.label, e.label, sizeof(r.label));
 }
@@ -147,7 +145,7 @@ inline ExtensionState decode_extension(const ExtensionRecord &r, Extension &e) n
     e.seg_num = r.seg_num;
     e.state = r.state;
     e.cache_info_crc = r.cache_info_crc;
-    e.backing_crc = r.backing_crc;
+    e.former_crc = r.former_crc;
     e.coming_info_crc = r.coming_info_crc;
     __builtin_memcpy(e.label, r.label, sizeof(e.label));
     if (!valid_number(e.limit) || e.next_number > number_mask)

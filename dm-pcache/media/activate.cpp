@@ -35,11 +35,19 @@ void Activation::flush_relied_on(const Inspection &in) noexcept
         const Pin pin;
         if (ok(device_.load(record, format::superblock_offset, format::superblock_bytes)))
             persist::flush(pin, device_.meta(format::superblock_offset), format::superblock_bytes);
-        const SlotPlace *const places[] = {&cache_info_place, &extension_place, &key_tail_place,
-                                           &dirty_tail_place};
-        for (const SlotPlace *p : places) {
+        static constexpr struct {
+            SlotPlace place;
+            TwoSlot::Accept accept;
+        } relied_on[] = {{cache_info_place, nullptr},
+                         {extension_place, format::is_extension},
+                         {disk_record_place, format::is_disk_record},
+                         {key_tail_place, nullptr},
+                         {dirty_tail_place, nullptr}};
+        for (const auto &o : relied_on) {
+            if (o.accept == format::is_disk_record && mutant(Mutant::disk_lines_trusted))
+                continue;
             TwoSlot slots;
-            slots.load(device_, *p, record, p == &extension_place ? format::is_extension : nullptr);
+            slots.load(device_, o.place, record, o.accept);
             slots.flush(pin, device_);
         }
         persist::fence(pin);
@@ -131,7 +139,10 @@ Error Activation::settle_records(const Inspection &in, Metadata &m) noexcept
     rt::Guard g(m.extension_mutex_);
     m.info_.load(device_);
     RT_TRY(tolerate(m.info_.complete(device_, Info::cache_info), "cache_info"));
-    return tolerate(m.info_.complete(device_, Info::extension), "the extended superblock");
+    RT_TRY(tolerate(m.info_.complete(device_, Info::extension), "the extended superblock"));
+    if (mutant(Mutant::disk_older_slot_left))
+        return Error::none;
+    return tolerate(m.info_.complete(device_, Info::disk), "the disk record");
 }
 
 void Activation::load_metadata(const Inspection &in, Metadata &m) noexcept
@@ -140,8 +151,8 @@ void Activation::load_metadata(const Inspection &in, Metadata &m) noexcept
     m.cache_info_ = in.cache_info;
     m.key_tail_slots_.load(device_, key_tail_place, &position);
     m.dirty_tail_slots_.load(device_, dirty_tail_place, &position);
-    m.key_tail_ = in.key_tail;
-    m.dirty_tail_ = in.dirty_tail;
+    m.key_tail_ = in.all_keys_go ? in.key_tail_until_drop : in.key_tail;
+    m.dirty_tail_ = in.all_keys_go ? in.dirty_tail_until_drop : in.dirty_tail;
 
     rt::Guard g(m.extension_mutex_);
     m.cache_info_crc_ = m.info_.good(Info::cache_info)
@@ -149,6 +160,7 @@ void Activation::load_metadata(const Inspection &in, Metadata &m) noexcept
                             : 0; // it was good a moment ago; 0 names none
     m.extension_ = in.extension;
     m.extension_.seg_num = in.seg_num;
+    m.disk_ = m.info_.disk();
     if (!in.has_extension)
         pc_random(m.extension_.uuid, sizeof(m.extension_.uuid));
 }
@@ -169,20 +181,38 @@ bool tail_stands(const Device &device, const SlotPlace &place, LogPosition wante
 
 } // namespace
 
+// Of segments that key_tail, durably, has left.
+void Activation::raise_generations(Inspection &in, Metadata &m) noexcept
+{
+    for (u32 i = 0; i < in.segments; i++) {
+        if (in.emptied[i] && !ok(m.set_generation({i}, in.generations[i])))
+            in.retired[i] = 1;
+        pc_yield();
+    }
+}
+
 // Step 3, second half. dirty_tail goes first, so that key_tail never stands behind it.
 Error Activation::settle_tails(Inspection &in, Metadata &m) noexcept
 {
-    if (!tail_stands(device_, dirty_tail_place, in.dirty_tail))
-        m.set_dirty_tail(in.dirty_tail);
-    if (!tail_stands(device_, key_tail_place, in.key_tail))
-        m.set_key_tail(in.key_tail);
-    if (in.all_keys_go || in.front_passed) {
+    if (!tail_stands(device_, dirty_tail_place, m.dirty_tail()))
+        m.set_dirty_tail(m.dirty_tail());
+    if (!tail_stands(device_, key_tail_place, m.key_tail()))
+        m.set_key_tail(m.key_tail());
+    if (in.front_passed) {
         m.set_safe_tail(in.key_tail);
-        for (u32 i = 0; i < in.segments; i++) {
-            if (in.emptied[i] && !ok(m.set_generation({i}, in.generations[i])))
-                in.retired[i] = 1;
-        }
+        raise_generations(in, m);
     }
+    return m.failed() ? Error::io : Error::none;
+}
+
+// Of step 5: the keys of a backing device that was changed. Behind step 4: where key_tail stands at
+// the head, whatever lies there is read as the log.
+Error Activation::drop_keys(Inspection &in, Metadata &m) noexcept
+{
+    m.set_dirty_tail(in.dirty_tail);
+    m.set_key_tail(in.key_tail);
+    m.set_safe_tail(in.key_tail);
+    raise_generations(in, m);
     return m.failed() ? Error::io : Error::none;
 }
 
@@ -196,7 +226,8 @@ HeadsPage Activation::heads_page(const Inspection &in) const noexcept
         return rt::min(rt::max(at, page), in.head.offset);
     };
     return {device_.data_offset(in.head.segment) + page, in.head.offset - page,
-            from(in.key_tail) - page, from(in.dirty_tail) - page};
+            from(in.all_keys_go ? in.key_tail_until_drop : in.key_tail) - page,
+            from(in.all_keys_go ? in.dirty_tail_until_drop : in.dirty_tail) - page};
 }
 
 // The rest of the head's page. The records in front of the head must outlive a block write: they
@@ -229,8 +260,8 @@ Error Activation::zero_heads_page(const Inspection &in, Metadata &m, u64 backing
 
 void Activation::vouch(const Inspection &in, Metadata &m, u64 backing_bytes) noexcept
 {
-    m.vouch_for(in.head, in.newest_number ? format::next_number(in.newest_number) : 0,
-                in.start_number, backing_bytes);
+    const u64 newest = in.all_keys_go ? in.newest_until_drop : in.newest_number;
+    m.vouch_for(in.head, newest ? format::next_number(newest) : 0, in.start_number, backing_bytes);
     vouched_ = true;
 }
 
@@ -263,10 +294,29 @@ Error Activation::zero_behind_head(Inspection &in, Metadata &m, u64 backing_byte
     return Error::none;
 }
 
+// Both slots. A page that is dead is no error while the other one lives.
+Error Activation::store_disk_record(format::DiskState s) noexcept
+{
+    InfoPages pages;
+    pages.load(device_);
+    return pages.store_disk(device_, s);
+}
+
+// Step 2: a disk record that does not count is emptied before step 3 makes the media ours.
+Error Activation::empty_unjudged_disk_record(const Inspection &in) noexcept
+{
+    if (in.disk_judged || mutant(Mutant::disk_unjudged_left))
+        return Error::none;
+    format::DiskState s = in.disk;
+    s.forget();
+    return store_disk_record(s);
+}
+
 Error Activation::settle(Inspection &in, u32 cache_info_flags, u64 backing_bytes,
                          Metadata &m) noexcept
 {
     vouched_ = false;
+    RT_TRY(empty_unjudged_disk_record(in)); // 2
     if (!mutant(Mutant::tails_before_generations))
         RT_TRY(settle_segments(in)); // 3
     RT_TRY(settle_records(in, m));
@@ -278,8 +328,15 @@ Error Activation::settle(Inspection &in, u32 cache_info_flags, u64 backing_bytes
         RT_TRY(settle_segments(in));
     if (!mutant(Mutant::head_not_zeroed))
         RT_TRY(zero_behind_head(in, m, backing_bytes)); // 4
-    rt::Guard g(m.extension_mutex_);
-    m.change_cache_info(cache_info_flags, in.ours || vouched_); // 5
+    {
+        rt::Guard g(m.extension_mutex_);
+        m.change_cache_info(cache_info_flags, in.ours || vouched_); // 5
+    }
+    if (mutant(Mutant::disk_emptied_before_drop))
+        m.forget_disk();
+    if (in.all_keys_go)
+        RT_TRY(drop_keys(in, m));
+    m.forget_disk();
     return m.failed() ? Error::io : Error::none;
 }
 

@@ -139,6 +139,22 @@ Error Activation::format_cache_info(u32 cache_info_flags, u32 &crc) noexcept
     return pages.store_sealed(device_, Info::cache_info, &r);
 }
 
+Error Activation::begin_rescue(const Inspection &in, Refusal &why) noexcept
+{
+    if (mutant(Mutant::rescue_leaves_disk_record))
+        return Error::none;
+    format::DiskState s = in.disk;
+    s.forget();
+    for (u32 i = 0; i < format::disk_blocks && !mutant(Mutant::rescue_forgets_change); i++) {
+        if (in.disk_differs >> i & 1)
+            s.set(i, 0);
+    }
+    const Error e = store_disk_record(s);
+    if (ok(e))
+        return Error::none;
+    return refuse(why, e, "a page of the cache device can be neither read nor rewritten");
+}
+
 Error Activation::give_up(const BackingFacts &backing, const Inspection &in, Refusal &why) noexcept
 {
     if (in.kind != MediaKind::cache || in.newer())
@@ -172,10 +188,24 @@ Error Activation::give_up(const BackingFacts &backing, const Inspection &in, Ref
     return refuse(why, error, "a page of the cache device can be neither read nor rewritten");
 }
 
+// Nothing is known. What accept_loss has left as unsure stays so.
+Error Activation::format_disk_record(const Identity &id) noexcept
+{
+    InfoPages pages;
+    format::DiskState s;
+    pages.load(device_);
+    if (id.has_extension)
+        s.unsure = pages.disk().unsure;
+    if (mutant(Mutant::format_leaves_disk_record))
+        return Error::none;
+    return pages.store_disk(device_, s);
+}
+
 Error Activation::format_steps(const Identity &id, u64 backing_bytes, u32 cache_info_flags) noexcept
 {
     Extension e = new_extension(id, device_.seg_count(), backing_bytes);
     RT_TRY(store_extension(device_, e)); // 1
+    RT_TRY(format_disk_record(id));
     RT_TRY(clear_superblock(device_));
     if (mutant(Mutant::superblock_too_early))
         RT_TRY(store_superblock(e.seg_num));

@@ -18,19 +18,23 @@ namespace
 constexpr u64 blank_bytes = 128u << 10; // what must be zero for a device to be blank
 constexpr u32 piece_bytes = 512;
 
-bool in_extension_slot(u64 offset) noexcept
+// Of the extended superblock, or of the disk record.
+bool in_slot_of_ours(u64 offset) noexcept
 {
-    for (u64 slot = 0; slot < 2; slot++) {
-        const u64 begin = format::extension_offset + slot * format::extension_stride;
-        if (offset >= begin && offset < begin + format::extension_bytes)
-            return true;
+    static constexpr SlotPlace places[] = {extension_place, disk_record_place};
+    for (const SlotPlace &p : places) {
+        for (u64 slot = 0; slot < 2; slot++) {
+            const u64 begin = p.offset + slot * p.stride;
+            if (offset >= begin && offset < begin + p.bytes)
+                return true;
+        }
     }
     return false;
 }
 
-// Whether [from, to) is readable and zero but for the bytes of the two extension slots. Both are
-// multiples of piece_bytes.
-bool zero_but_for_extension(const Device &device, u64 from, u64 to) noexcept
+// Whether [from, to) is readable and zero but for the bytes of those slots. Both are multiples of
+// piece_bytes.
+bool zero_but_for_ours(const Device &device, u64 from, u64 to) noexcept
 {
     static_assert(format::segment_control_bytes % piece_bytes == 0 &&
                   format::geometry.segment_bytes % piece_bytes == 0);
@@ -39,7 +43,7 @@ bool zero_but_for_extension(const Device &device, u64 from, u64 to) noexcept
         if (!ok(device.load(piece, at, piece_bytes)))
             return false;
         for (u32 i = 0; i < piece_bytes; i++) {
-            if (piece[i] && !in_extension_slot(at + i))
+            if (piece[i] && !in_slot_of_ours(at + i))
                 return false;
         }
     }
@@ -49,7 +53,7 @@ bool zero_but_for_extension(const Device &device, u64 from, u64 to) noexcept
 // An interrupted format of mainline's: superblock written, nothing else yet.
 bool mainline_format_interrupted(const Device &device, RecordReader &reader) noexcept
 {
-    if (!zero_but_for_extension(device, format::cache_info_offset, format::first_segment_offset))
+    if (!zero_but_for_ours(device, format::cache_info_offset, format::first_segment_offset))
         return false;
     Record r;
     return reader.read(device, format::segment_offset({0}) + format::segment_control_bytes, 0, r) ==
@@ -100,7 +104,7 @@ Error identify_without_superblock(const Device &device, Identity &out, Refusal &
             why, Error::exists,
             "cache device has lost its superblock, but holds a cache: to give it up, zero "
             "its first 128 KiB");
-    if (!mutant(Mutant::blank_not_checked) && !zero_but_for_extension(device, 0, blank_bytes))
+    if (!mutant(Mutant::blank_not_checked) && !zero_but_for_ours(device, 0, blank_bytes))
         return refuse(why, Error::exists,
                       "cache device is not blank: to use it, zero its first 128 KiB");
     out.formattable = true;

@@ -44,6 +44,11 @@ inline constexpr const char *short_table_sentence =
     "the table is too short: the cache holds data beyond its end that is not written back; load "
     "the "
     "longer table and wait until key_head equals dirty_tail";
+inline constexpr const char *unread_disk_sentence =
+    "the first 128 KiB of the backing device cannot be read: whether it is the right one is not "
+    "known";
+inline constexpr const char *unread_log_sentence =
+    "the log of the cache device cannot be read a second time";
 inline constexpr const char *small_backing_sentence =
     "backing device is smaller than the one this cache belongs to";
 

@@ -39,7 +39,7 @@ void InfoPages::load(const Device &device) noexcept
         if (info_records[i].single_allowed)
             c.slots.allow_single_slot();
     }
-    dead_[0] = dead_[1] = false;
+    dead_[0] = dead_[1] = disk_alone_ = false;
 }
 
 void InfoPages::keep(Info i, const void *record) noexcept
@@ -64,6 +64,38 @@ Error InfoPages::store(Device &device, Info i, void *record) noexcept
 Error InfoPages::complete(Device &device, Info i) noexcept
 {
     return copy(i).slots.complete(Slots{*this, device, i}, copy(i).bytes);
+}
+
+format::DiskState InfoPages::disk() const noexcept
+{
+    format::DiskRecord r;
+    format::DiskState s;
+    if (good(Info::disk)) {
+        __builtin_memcpy(&r, newest(Info::disk), sizeof(r));
+        (void)format::decode_disk_record(r, s); // load() took no other
+    }
+    return s;
+}
+
+Error InfoPages::store_disk(Device &device, format::DiskState &s) noexcept
+{
+    format::DiskRecord r;
+    const bool alone_before = dead_[0] || dead_[1];
+    if (alone_before && !mutant(Mutant::disk_known_by_one_slot))
+        s.forget();
+    if (!disk_alone_) {
+        format::encode_disk_record(s, r);
+        RT_TRY(store(device, Info::disk, &r));
+    }
+    if (whole(Info::disk) || mutant(Mutant::disk_known_by_one_slot))
+        return Error::none;
+    s.forget();
+    if (!disk_alone_ && !alone_before) {
+        format::encode_disk_record(s, r);
+        RT_TRY(store(device, Info::disk, &r));
+    }
+    disk_alone_ = true;
+    return Error::none;
 }
 
 // The other page gets what only the page of `slot` holds. `but` is being updated, and its slots

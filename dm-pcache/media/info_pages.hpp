@@ -23,12 +23,13 @@ struct InfoRecord {
     bool single_allowed; // may live in one slot, updated in place
 };
 
-enum class Info : u32 { cache_info, extension };
+enum class Info : u32 { cache_info, extension, disk };
 
 // By Info: every record with slots in these pages.
 inline constexpr InfoRecord info_records[] = {
     {cache_info_place, nullptr, false},
     {extension_place, format::is_extension, true},
+    {disk_record_place, format::is_disk_record, true},
 };
 inline constexpr u32 info_record_count = sizeof(info_records) / sizeof(info_records[0]);
 inline constexpr u64 info_page = format::cache_info_offset; // of slot 0; slot 1: the next page
@@ -53,6 +54,12 @@ public:
     rt::Error store(Device &device, Info i, void *record) noexcept;
     rt::Error complete(Device &device, Info i) noexcept;
 
+    // What the disk record says; nothing if no slot is good.
+    format::DiskState disk() const noexcept;
+    // Both slots of it. Where one page is dead nothing can be known: `s` is emptied, and the live
+    // slot gets that, ahead of whatever the dead one may hold. Errors as of store().
+    rt::Error store_disk(Device &device, format::DiskState &s) noexcept;
+
 private:
     struct Copy {
         TwoSlot slots;
@@ -76,6 +83,7 @@ private:
 
     Copy copies_[info_record_count];
     bool dead_[2] = {false, false};
+    bool disk_alone_ = false; // the live slot is ahead of the dead one, and empty
 };
 
 } // namespace pcache::media

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 // media/inspect.cpp - activation step 1: see inspect.hpp. Stores nothing.
+#include "dm-pcache/media/disk_blocks.hpp"
 #include "dm-pcache/media/inspect.hpp"
 #include "dm-pcache/mutants.hpp"
 
@@ -51,11 +52,14 @@ void Inspection::clear() noexcept
     cache_info = {};
     key_tail = dirty_tail = head = damage_at = newest_record = {};
     start_number = newest_number = records = keys = dirty_keys = 0;
-    backing_crc = segments = damage = seg_num = newest_record_bytes = 0;
+    disk_differs = segments = damage = seg_num = newest_record_bytes = 0;
     clean_stop = ours = has_extension = dropped_front = dirty_tail_lost = key_tail_lost = false;
     leave_head_segment = false;
-    front_beyond = false;
     front_passed = false;
+    front_beyond = has_disk = disk_judged = false;
+    disk = {};
+    key_tail_until_drop = dirty_tail_until_drop = {};
+    newest_until_drop = 0;
     all_keys_go = rebuild_superblock = has_newest_record = format_cut_short = false;
     former_settings = cache_info_lost = false;
     runs.clear();
@@ -84,7 +88,6 @@ Error Activation::inspect(const BackingFacts &backing, Inspection &out, Refusal 
     out.has_extension = id.has_extension;
     out.extension = id.extension;
     out.clean_stop = id.has_extension && id.extension.clean_stop();
-    out.backing_crc = out.clean_stop ? id.extension.backing_crc : 0;
     if (id.has_extension && backing.bytes < id.extension.backing_bytes) {
         pc_log(host_, PC_ERR, "backing device has %llu bytes, the cache was made for %llu",
                backing.bytes, id.extension.backing_bytes);
@@ -100,6 +103,7 @@ Error Activation::inspect(const BackingFacts &backing, Inspection &out, Refusal 
     if (id.newer_extension)
         note_damage(out, damage::newer, {});
     read_tails(out);
+    read_disk_record(out);
     return read_log(backing, out, why);
 }
 
@@ -184,6 +188,8 @@ void Activation::read_tails(Inspection &out) noexcept
         out.key_tail = format::decode_position(key);
     if (dirty_good)
         out.dirty_tail = format::decode_position(dirty);
+    // Mainline stores dirty_tail without our mark as soon as it has written something back.
+    out.disk_judged = !dirty_good || format::has_mark(dirty) || mutant(Mutant::disk_mark_not_asked);
     // If neither can be read, that the extended superblock names the newest cache_info is enough: a
     // log taken for damaged by mistake is read-only, one taken for ended by mistake is lost.
     if (key_good)
@@ -196,6 +202,17 @@ void Activation::read_tails(Inspection &out) noexcept
     stand_in_for_tails(out, key_good, dirty_good);
     if (!(out.damage & damage::tails))
         judge_tails(out);
+}
+
+// Whether it counts is asked when *ours* is known.
+void Activation::read_disk_record(Inspection &out) noexcept
+{
+    format::DiskRecord r;
+    TwoSlot slots;
+    out.has_disk = slots.load(device_, disk_record_place, &r, format::is_disk_record) &&
+                   format::decode_disk_record(r, out.disk);
+    out.disk_judged = out.disk_judged && out.has_disk && out.ours &&
+                      (!out.extension.former_crc || mutant(Mutant::former_crc_not_asked));
 }
 
 // Whether the extended superblock knows where key_tail stood.
@@ -333,9 +350,7 @@ Error Activation::read_log(const BackingFacts &backing, Inspection &out, Refusal
     if (ok(e) && !out.damage)
         e = pass_stale_front(facts.get(), backing.table_bytes, out);
     if (!ok(e))
-        return refuse(why, e, "the log of the cache device cannot be read a second time");
-    if (out.damage)
-        return Error::none;
+        return refuse(why, e, unread_log_sentence);
     return compare_backing(backing, facts.get(), out, why);
 }
 
@@ -520,21 +535,49 @@ Error Activation::shorten_redo(Inspection &out) noexcept
     return Error::none;
 }
 
-// Somebody mounted, formatted or swapped the backing device behind a clean stop.
+const char *Inspection::read_only_sentence() const noexcept
+{
+    return damage == damage::changed_disk
+               ? changed_disk_read_only_sentence(first_block(disk_differs))
+               : damage_sentence(damage);
+}
+
+// Somebody mounted, formatted or swapped the backing device while no cache was there.
 Error Activation::compare_backing(const BackingFacts &backing, const SegmentFacts *facts,
                                   Inspection &out, Refusal &why) noexcept
 {
-    if (!out.ours || !out.clean_stop || !out.backing_crc || !backing.first_crc ||
-        out.backing_crc == backing.first_crc || mutant(Mutant::backing_not_compared))
+    if (!out.disk_judged || mutant(Mutant::backing_not_compared))
         return Error::none;
-    pc_log(host_, PC_WARN, "backing device has changed: crc %08x at the clean stop, %08x now",
-           out.backing_crc, backing.first_crc);
-    if (out.dirty_keys)
-        return refuse(why, Error::invalid,
-                      "backing device was changed behind the cache, which holds dirty data for it: "
-                      "attach the right device, or clear the cache");
+    const Error e = compare_disk(backing.device, backing.served(), out.extension.uuid, out.disk,
+                                 out.disk_differs);
+    if (!ok(e))
+        return refuse(why, e, e == Error::no_memory ? no_memory_sentence : unread_disk_sentence);
+    if (!out.disk_differs)
+        return Error::none;
+    const u32 block = first_block(out.disk_differs);
+    pc_log(host_, PC_ERR,
+           "backing device was changed behind the cache: of the blocks that were known (%#x) these "
+           "differ: %#x; the first one is 4 KiB block %u",
+           out.disk.known, out.disk_differs, block);
+    if (out.damage)
+        return Error::none; // read-only as ever; see clean_ignored()
+    if (backing.changed_read_only)
+        note_damage(out, damage::changed_disk, {});
+    else if (out.dirty_keys)
+        return refuse(why, Error::invalid, changed_disk_sentence(block));
+    else
+        drop_all_keys(facts, out);
+    return Error::none;
+}
+
+// Nothing is dirty, so nothing is lost.
+void Activation::drop_all_keys(const SegmentFacts *facts, Inspection &out) noexcept
+{
     pc_log(host_, PC_WARN, "all cached data is dropped: it was clean, and may be out of date");
     out.all_keys_go = true;
+    out.key_tail_until_drop = out.key_tail;
+    out.dirty_tail_until_drop = out.dirty_tail;
+    out.newest_until_drop = out.newest_number;
     for (u32 i = 0; i < out.segments; i++) {
         if (!facts[i].in_front && !facts[i].behind)
             continue;
@@ -546,7 +589,6 @@ Error Activation::compare_backing(const BackingFacts &backing, const SegmentFact
     out.records = out.keys = out.newest_number = 0;
     __builtin_memset(out.log_segments, 0, out.segments);
     out.log_segments[out.head.segment.value] = 1;
-    return Error::none;
 }
 
 ReplayedKey Activation::replayed(const Inspection &in, const Record &r, u32 i) const noexcept

@@ -12,6 +12,7 @@
 #include "dm-pcache/media/log_walk.hpp"
 #include "dm-pcache/media/metadata.hpp"
 #include "dm-pcache/media/salvage.hpp"
+#include "dm-pcache/mutants.hpp"
 
 namespace pcache::media
 {
@@ -23,12 +24,17 @@ enum class MediaKind {
 };
 
 struct BackingFacts {
-    u64 bytes;     // size of the backing device
-    u32 first_crc; // crc of its first 128 KiB as format.md has it; 0: not taken
+    u64 bytes; // size of the backing device
+    // What the disk record is held against; null: none of it can be read.
+    pc_backing *device = nullptr;
     // How much of it the table serves. Keys beyond must be gone before anything is served: the
     // table may grow again, and who knows what was done there meanwhile.
     u64 table_bytes = ~u64{0};
     u32 block = format::sector_bytes; // its logical block
+    // A device that the disk record does not know makes the cache read-only, and is not refused.
+    bool changed_read_only = false;
+
+    u64 served() const noexcept { return rt::min(bytes, table_bytes); }
 };
 
 // What step 1 found. Owns its tables. All positions are logical. With damage, `damage` and
@@ -38,11 +44,10 @@ struct BackingFacts {
 struct Inspection : rt::NonCopyable {
     MediaKind kind = MediaKind::blank;
     format::CacheInfo cache_info{};
-    // key_tail: as activation step 3 will set it
+    // key_tail: as activation will have set it
     format::LogPosition key_tail{}, dirty_tail{}, head{};
     u64 start_number = 0;  // the number of the next START record
     u64 newest_number = 0; // of the newest numbered record between key_tail and head; 0: none
-    u32 backing_crc = 0;   // recorded at a clean stop
     bool clean_stop = false, ours = false, has_extension = false;
     u64 records = 0, keys = 0, dirty_keys = 0;
     u64 *generations = nullptr; // by logical segment, as activation will have set them
@@ -56,8 +61,16 @@ struct Inspection : rt::NonCopyable {
     bool dirty_tail_lost = false; // it could not be read: a redo may take the backing device back
     bool key_tail_lost = false;
     bool front_beyond = false; // keys in front of dirty_tail lie beyond the end of the table
-    bool all_keys_go = false;  // the backing device was changed behind a clean stop
     bool front_passed = false; // pass_front() was called
+    // The disk record, if a slot is good; whether it counts; and which of its blocks differ.
+    bool has_disk = false, disk_judged = false;
+    format::DiskState disk{};
+    u32 disk_differs = 0;
+    // The device was changed, and nothing is dirty: step 5 drops all keys. key_tail, dirty_tail,
+    // generations and counts are those afterwards; before it these stand.
+    bool all_keys_go = false;
+    format::LogPosition key_tail_until_drop{}, dirty_tail_until_drop{};
+    u64 newest_until_drop = 0;
     bool rebuild_superblock = false;
     bool format_cut_short = false; // kind == blank: by a power cut, or an error
     bool former_settings = false;  // kind == blank: cache_info has those of the cache given up
@@ -80,6 +93,9 @@ struct Inspection : rt::NonCopyable {
     void clear() noexcept;
     // Nothing on media may be given up: a driver that knows more can read it.
     bool newer() const noexcept { return damage & damage::newer; }
+    // Clean data is of a backing device in another state.
+    bool clean_ignored() const noexcept { return damage && disk_differs; }
+    const char *read_only_sentence() const noexcept;
     u32 run_count() const noexcept { return runs.count() ? runs.count() : 1; }
     Run run(u32 i) const noexcept { return runs.count() ? runs[i] : Run{key_tail, head}; }
 };
@@ -134,6 +150,11 @@ public:
     // INIT_DONE is added to the flags. Refused when the device is not formattable.
     rt::Error format(const BackingFacts &backing, u32 cache_info_flags, Refusal &why) noexcept;
 
+    // accept_loss, step 0: durable before the first write to the backing device. Its disk record is
+    // empty then; or, if the device was found changed, names the blocks that differ and nothing
+    // else, so that a cut does not make it the right one. May sleep.
+    rt::Error begin_rescue(const Inspection &in, Refusal &why) noexcept;
+
     // accept_loss, steps 3 and 4: what lies on the device may be formatted afterwards, and a cut
     // leaves the damaged cache or that. All dirty data that can be read must be durable on the
     // backing device by now. Refused where something newer wrote the media.
@@ -168,8 +189,10 @@ private:
     rt::Error shorten_redo(Inspection &out) noexcept;
     rt::Error pass_stale_front(const SegmentFacts *facts, u64 table_bytes,
                                Inspection &out) noexcept;
+    void read_disk_record(Inspection &out) noexcept;
     rt::Error compare_backing(const BackingFacts &backing, const SegmentFacts *facts,
                               Inspection &out, Refusal &why) noexcept;
+    void drop_all_keys(const SegmentFacts *facts, Inspection &out) noexcept;
     void choose_start_number(u64 newest_read, Inspection &out) noexcept;
     // salvage.cpp
     void note_damage(Inspection &out, u32 bits, format::LogPosition at) noexcept;
@@ -181,19 +204,24 @@ private:
     rt::Error settle_segments(Inspection &in) noexcept;
     rt::Error settle_generation(const Inspection &in, format::SegmentId s) noexcept;
     rt::Error tolerate(rt::Error e, const char *record) noexcept;
+    rt::Error store_disk_record(format::DiskState s) noexcept;
+    rt::Error empty_unjudged_disk_record(const Inspection &in) noexcept;
     rt::Error settle_records(const Inspection &in, Metadata &m) noexcept;
     void load_metadata(const Inspection &in, Metadata &m) noexcept;
+    void raise_generations(Inspection &in, Metadata &m) noexcept;
     rt::Error settle_tails(Inspection &in, Metadata &m) noexcept;
     void settle_superblock(u32 seg_num) noexcept;
     HeadsPage heads_page(const Inspection &in) const noexcept;
     void vouch(const Inspection &in, Metadata &m, u64 backing_bytes) noexcept;
     rt::Error zero_heads_page(const Inspection &in, Metadata &m, u64 backing_bytes) noexcept;
     rt::Error zero_behind_head(Inspection &in, Metadata &m, u64 backing_bytes) noexcept;
+    rt::Error drop_keys(Inspection &in, Metadata &m) noexcept;
     rt::Error settle(Inspection &in, u32 cache_info_flags, u64 backing_bytes, Metadata &m) noexcept;
 
     // The steps of "Formatting".
     rt::Error store_superblock(u32 seg_num) noexcept;
     rt::Error format_segments() noexcept;
+    rt::Error format_disk_record(const Identity &id) noexcept;
     rt::Error format_tails() noexcept;
     rt::Error format_cache_info(u32 cache_info_flags, u32 &crc) noexcept;
     rt::Error format_steps(const Identity &id, u64 backing_bytes, u32 cache_info_flags) noexcept;
@@ -224,6 +252,8 @@ rt::Error Activation::replay_run(const Inspection &in, u32 index, Sink &sink) no
         for (u32 i = 0; i < r.keys(); i++) {
             ReplayedKey k = replayed(in, r, i);
             k.dirty = k.dirty && dirty;
+            if (in.clean_ignored() && !k.dirty && !mutant(Mutant::changed_clean_served))
+                k.stale = true;
             k.epoch = epoch;
             epoch = false;
             RT_TRY(sink.key(k));

@@ -157,7 +157,9 @@ const char *damage_sentence(u32 bits) noexcept
         return "cache device is damaged: there is a hole in the log";
     if (bits & damage::cache_info)
         return "cache device is damaged: neither copy of cache_info is good";
-    return "cache device is damaged: the log does not reach its newest segment";
+    if (bits & damage::link_missed)
+        return "cache device is damaged: the log does not reach its newest segment";
+    return "backing device was changed behind the cache";
 }
 
 } // namespace pcache::media

@@ -31,6 +31,9 @@ inline constexpr u32 bad_tail = 1u << 11;   // a tail where no record can begin
 inline constexpr u32 cache_info = 1u << 13; // both copies lost: no damage of the log
 // Not damage yet, but storing anything would risk it unseen.
 inline constexpr u32 heads_page = 1u << 12; // the page of the head has to be rewritten
+// No damage of the log: the backing device was changed, and the table says that this shall not be
+// refused.
+inline constexpr u32 changed_disk = 1u << 14;
 } // namespace damage
 
 // What the keys of the log say about one segment, and what they need.

@@ -165,13 +165,36 @@ void Metadata::set_link(format::SegmentId link_seg, u64 limit) noexcept
     store_extension();
 }
 
-void Metadata::set_clean_stop(u64 next_number, format::LogPosition head, u32 backing_crc) noexcept
+format::DiskState Metadata::disk() const noexcept
+{
+    rt::Guard g(extension_mutex_);
+    return disk_;
+}
+
+void Metadata::set_disk(const format::DiskState &s) noexcept
+{
+    if (failed())
+        return;
+    rt::Guard g(extension_mutex_);
+    disk_ = s;
+    note(info_.store_disk(device_, disk_));
+}
+
+void Metadata::forget_disk() noexcept
+{
+    format::DiskState s = disk();
+    if (s.empty() || mutant(Mutant::disk_not_emptied))
+        return;
+    s.forget();
+    set_disk(s);
+}
+
+void Metadata::set_clean_stop(u64 next_number, format::LogPosition head) noexcept
 {
     rt::Guard g(extension_mutex_);
     extension_.state |= format::extension_state::clean_stop;
     extension_.next_number = next_number;
     extension_.head = head;
-    extension_.backing_crc = backing_crc;
     store_extension();
 }
 
@@ -205,7 +228,7 @@ void Metadata::begin_session(format::LogPosition head, u64 start_number, u64 bac
         e.limit = format::advance(start_number, format::number_reserve);
     e.next_number = 0;
     e.head = {};
-    e.backing_crc = 0;
+    e.former_crc = 0;
     e.link_seg = head.segment.value;
     e.safe_tail = key_tail_;
     e.backing_bytes = backing_bytes;

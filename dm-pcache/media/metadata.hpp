@@ -56,7 +56,13 @@ public:
     // New log segment, step 3.
     void set_link(format::SegmentId link_seg, u64 limit) noexcept;
     // Clean stop, last step, one update.
-    void set_clean_stop(u64 next_number, format::LogPosition head, u32 backing_crc) noexcept;
+    void set_clean_stop(u64 next_number, format::LogPosition head) noexcept;
+
+    // The disk record: a copy, consistent. Setting it: the backing device was FLUSHed and nothing
+    // is sent to it until it is empty again. Where one page of it is dead nothing gets known.
+    format::DiskState disk() const noexcept;
+    void set_disk(const format::DiskState &s) noexcept;
+    void forget_disk() noexcept; // nothing is stored if nothing is known
 
     // Activation, step 6, also for a resume of a running cache: CLEAN_STOP and FORMATTING clear,
     // limit = start_number + 2^18, link_seg = the head's segment, safe_tail = key_tail. Before it
@@ -93,9 +99,10 @@ private:
 
     bool extension_halved_ = false; // one slot cannot be stored; under extension_mutex_
 
-    mutable Mutex extension_mutex_; // guards the next two, and what is stored from them
-    InfoPages info_;                // cache_info, the extended superblock
+    mutable Mutex extension_mutex_; // guards the next three, and what is stored from them
+    InfoPages info_;                // cache_info, the extended superblock, the disk record
     format::Extension extension_{};
+    format::DiskState disk_{};
 
     rt::Atomic<u32> failed_{0};
 };

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 // media/two_slot.hpp - the one way in which two-slot records are read, chosen and updated.
 //
-// cache_info, segment_info, generation, key_tail, dirty_tail and the extended superblock all go
-// through this class. Invariants:
+// cache_info, segment_info, generation, key_tail, dirty_tail, the extended superblock and the disk
+// record all go through this class. Invariants:
 //  - an update never touches the slot that holds the newest copy before the other slot holds the
 //    new value durably; a cut at any store leaves one good copy;
 //  - after an update both slots hold the same bytes, the sequence number included, so that the loss
@@ -18,6 +18,7 @@
 // Not thread safe: the record's writer serialises.
 #pragma once
 #include "dm-pcache/format/cache_info.hpp"
+#include "dm-pcache/format/disk_record.hpp"
 #include "dm-pcache/format/extension.hpp"
 #include "dm-pcache/format/position.hpp"
 #include "dm-pcache/format/segment.hpp"
@@ -55,6 +56,8 @@ struct SlotPlace {
 
 inline constexpr SlotPlace extension_place{format::extension_offset, format::extension_stride,
                                            format::extension_bytes};
+inline constexpr SlotPlace disk_record_place{format::disk_record_offset, format::disk_record_stride,
+                                             format::disk_record_bytes};
 inline constexpr SlotPlace cache_info_place{format::cache_info_offset, format::page_bytes,
                                             sizeof(format::CacheInfoRecord)};
 inline constexpr SlotPlace key_tail_place{format::key_tail_offset, format::position_stride,

@@ -60,6 +60,14 @@ rt::Error writeback_order(const char *value, engine::Options &, const char **sen
     return refuse(sentence, "writeback_order must be strict or relaxed", value);
 }
 
+rt::Error changed_backing(const char *value, engine::Options &out, const char **sentence) noexcept
+{
+    out.changed_read_only = same_word(value, "read_only");
+    if (!out.changed_read_only && !same_word(value, "refuse"))
+        return refuse(sentence, "changed_backing must be refuse or read_only", value);
+    return rt::Error::none;
+}
+
 struct Option {
     const char *name;
     rt::Error (*take)(const char *value, engine::Options &out, const char **sentence) noexcept;
@@ -70,6 +78,7 @@ constexpr Option options[] = {
     {"data_crc", data_crc, 2},
     {"crc", data_crc, 2},
     {"writeback_order", writeback_order, 4},
+    {"changed_backing", changed_backing, 8},
 };
 
 rt::Error parse_option(const char *name, const char *value, u32 &seen, engine::Options &out,
@@ -83,8 +92,10 @@ rt::Error parse_option(const char *name, const char *value, u32 &seen, engine::O
         seen |= o.bit;
         return o.take(value, out, sentence);
     }
-    return refuse(sentence, "unknown option: cache_mode, data_crc and writeback_order are known",
-                  name);
+    return refuse(
+        sentence,
+        "unknown option: cache_mode, data_crc, writeback_order and changed_backing are known",
+        name);
 }
 
 } // namespace

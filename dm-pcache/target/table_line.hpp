@@ -2,7 +2,7 @@
 // target/table_line.hpp - the words of a table line and of a message, parsed strictly.
 //
 //   <cache_dev> <backing_dev> [<n> [cache_mode <mode>] [data_crc true|false] [writeback_order
-//   <order>]]
+//   <order>] [changed_backing refuse|read_only]]
 //
 // n counts the words behind it. Pure functions; nothing is opened. Every refusal is a static
 // sentence that says what is wrong and what would be right; the words themselves go to the log.

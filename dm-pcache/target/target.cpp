@@ -160,7 +160,7 @@ int pc_target_ctr(pc_table *t, unsigned argc, char **argv, u64 length_bytes, pc_
         switch (
             registry->look_up(pc_table_owner(t), o.media, o.backing, target->instance, sentence)) {
         case Registry::Answer::takeover:
-            if (target->instance->cache.contradicts(target->line.options, sentence)) {
+            if (target->instance->cache.contradicts_in_use(target->line.options, sentence)) {
                 error = rt::to_errno(rt::Error::invalid);
                 release(target->instance);
                 break;

@@ -10,6 +10,7 @@
 #include "selftests/sim/damage.hpp"
 #include "selftests/sim/mainline_writer.hpp"
 #include "selftests/sim/run.hpp"
+#include "selftests/sim/stranger.hpp"
 #include "selftests/sim/upper.hpp"
 
 namespace pcache::sim
@@ -26,7 +27,8 @@ struct State {
     u64 cut_in_load = 0;     // points after the clients begin
     bool write_back = false; // this life waits for all to be written back
     bool end_cleanly = false;
-    bool over = false; // the device has failed, or is gone: clients stop
+    bool stopped = false; // the life before has ended so
+    bool over = false;    // the device has failed, or is gone: clients stop
 };
 State st;
 const int clients_done = 0;
@@ -291,10 +293,15 @@ void accept_loss()
 
 void life(void *)
 {
+    if (stranger.must_be_refused()) {
+        stranger.expect_refusal();
+        stranger.leave();
+    }
     if (device_create()) {
         sched::stop();
         return;
     }
+    stranger.seen();
     if (damage.on())
         judge_state();
     if (verify())
@@ -303,7 +310,8 @@ void life(void *)
         accept_loss();
     if (st.end_cleanly) {
         const u64 began = oracle.tick();
-        if (device_remove())
+        st.stopped = device_remove();
+        if (st.stopped)
             oracle.end_flush(began);
         trace("the device has been removed");
     }
@@ -343,8 +351,8 @@ void power_cut(bool panic)
         ++st.result.cuts;
     }
     oracle.cut();
-    if (damage.any())
-        return; // what mainline makes of damage is its own affair
+    if (damage.any() || stranger.unseen())
+        return; // what mainline makes of it is its own affair
     check_mainline_view();
     if (!violated() && !panic && !damage.on())
         check_mainline_reads();
@@ -354,25 +362,37 @@ void one_life()
 {
     faults = st.plan.faults;
     st.plan.sectors = disk.sectors();
-    if (st.plan.mainline_one_in && st.load.one_in(st.plan.mainline_one_in) && !damage.any())
+    bool untouched = st.stopped && !damage.on() && !st.plan.errors && faults.block_sectors == 1;
+    st.stopped = false;
+    const bool mainline_may = !stranger.unseen(); // it knows no disk record
+    if (mainline_may && st.plan.mainline_one_in && st.load.one_in(st.plan.mainline_one_in) &&
+        !damage.any()) {
         cut_mainline_gc(st.load);
+        untouched = false;
+    }
     damage.before_life(st.load, st.plan.faults.strike_one_in);
     world_reset();
     upper_reset();
-    if (st.plan.mainline_sessions_one_in && !media.pending() &&
+    if (mainline_may && st.plan.mainline_sessions_one_in && !media.pending() &&
         st.load.one_in(st.plan.mainline_sessions_one_in)) {
         trace("---- mainline's turn ----");
+        untouched = false;
         ++st.result.mainline_sessions;
         mainline::random_session(st.load, 1 + st.load.below(60));
         if (violated())
             return;
     }
     mainline_prune();
+    if (untouched)
+        stranger.come(st.load);
+    if (violated())
+        return;
     sched::reset(st.plan.temper, st.plan.cpus, Rng(st.load.next()));
     pc_target_module_init();
     draw_end();
     sched::spawn("device", life, nullptr);
     const Outcome o = sched::run();
+    stranger.leave();
     if (o == Outcome::broken)
         return;
     if (o == Outcome::finished && st.end_cleanly) {
@@ -451,6 +471,7 @@ Result run(const Plan &plan)
     oracle.reset(plan.sectors);
     damage.reset(plan.faults.damage, plan.faults.repairable);
     mainline_reset();
+    stranger.reset();
     for (st.result.life = 0; st.result.life < plan.lives && !violated(); ++st.result.life)
         one_life();
     Result &r = st.result;

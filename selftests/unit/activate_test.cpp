@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 // selftests/unit/activate_test.cpp - activation steps 2 to 6 and the live metadata: what is on
 // media afterwards, in which order it came there, and what a cut at any fence leaves.
-#include <map>
 #include "selftests/unit/media_rig.hpp"
 
 namespace
@@ -11,59 +10,11 @@ using namespace pcache;
 using namespace pcache::selftest;
 namespace damage = pcache::media::damage;
 
-// What a reader of the cached device would see: sector to (segment, offset); absent: backing
-// device.
-using View = std::map<u64, std::pair<u32, u32>>;
-
 class Activate : public MediaRig
 {
 protected:
     static constexpr LogPosition at(u32 records) { return {{0}, records * one_key}; }
 
-    View view()
-    {
-        View v;
-        for (const media::ReplayedKey &k : replay()) {
-            for (u32 i = 0; i < k.length / 512; i++) {
-                if (k.stale)
-                    v.erase(k.offset / 512 + i);
-                else
-                    v[k.offset / 512 + i] = {k.segment.value, k.segment_offset + i * 512};
-            }
-        }
-        return v;
-    }
-    template <class F>
-    void at_each_fence(F f, const std::function<void()> &run)
-    {
-        disk->set_power_model(true);
-        world.set_fence_hook(f);
-        run();
-        world.set_fence_hook(nullptr);
-        disk->set_power_model(false);
-    }
-    // Cuts `run` at every fence, with no, some and all of the pending stores, and calls check()
-    // with the device as each cut left it.
-    void cut_everywhere(const std::function<void()> &run, const std::function<void()> &check)
-    {
-        std::vector<Image> left;
-        Rng rng(1);
-        at_each_fence(
-            [&] {
-                left.push_back(disk->cut([](u64, unsigned) { return false; }));
-                left.push_back(disk->cut([](u64, unsigned) { return true; }));
-                left.push_back(disk->cut(rng));
-            },
-            run);
-        EXPECT_GT(left.size(), 30u);
-        for (usize i = 0; i < left.size(); i++) {
-            SCOPED_TRACE("cut " + std::to_string(i));
-            disk->load(left[i]);
-            check();
-            if (HasFailure())
-                return;
-        }
-    }
     bool zero_from(LogPosition p)
     {
         std::vector<u8> b(format::data_bytes - p.offset);
@@ -232,12 +183,11 @@ TEST_F(Activate, ACutAtAnyFenceAfterMainlinesTurnLeavesTheSameCache)
         GTEST_SKIP() << "images of every fence: small geometry only";
     make_ours();
     LogPosition p = put_session({}, 10, 2);
-    clean_stop(12, p, 0x1111);
+    clean_stop(12, p);
     p = put_kset(p, {key(30)}, {}); // mainline went on, and wrote cache_info and the tails
     put_both(media::cache_info_place, format::encode_cache_info(info()), 2);
     put_key_tail({}, false);
     put_dirty_tail(at(1));
-    backing.first_crc = 0x2222;
     const View before = view();
     cut_everywhere([&] { ASSERT_EQ(activate(), rt::Error::none); },
                    [&] {
@@ -428,47 +378,6 @@ TEST_F(Activate, RecordsThatNoStepRewritesAreFlushed)
 // ---- the backing device was changed
 // ----------------------------------------------------------------
 
-TEST_F(Activate, AllKeysGoForGoodAtWhateverFenceItIsCut)
-{
-    if (real_geometry)
-        GTEST_SKIP() << "images of every fence: small geometry only";
-    make_ours();
-    put_generation(2, 7);
-    LogPosition p = put_kset({}, {key(1, 7)}, start(10));
-    p = put_kset(p, {key(2, 7)}, number(11));
-    put_dirty_tail(p);
-    clean_stop(12, p, 0x1111);
-    backing.first_crc = 0x2222;
-    u64 raised_at = 0, tail_at = 0, safe_at = 0, fence = 0;
-    at_each_fence(
-        [&] {
-            fence++;
-            if (!tail_at && same(stored_position(media::key_tail_place, 0), p) &&
-                same(stored_position(media::key_tail_place, 1), p))
-                tail_at = fence;
-            if (!safe_at && same(stored_extension(0).safe_tail, p) &&
-                same(stored_extension(1).safe_tail, p))
-                safe_at = fence;
-            if (!raised_at &&
-                get<format::GenerationRecord>(slot_at(media::generation_place({2}), 1)).gen == 8)
-                raised_at = fence;
-        },
-        [&] {
-            const Image before = disk->image();
-            ASSERT_EQ(activate(), rt::Error::none);
-            disk->load(before);
-        });
-    EXPECT_LT(tail_at, safe_at);
-    EXPECT_LT(safe_at, raised_at) << "a generation comes behind key_tail and safe_tail";
-    cut_everywhere([&] { ASSERT_EQ(activate(), rt::Error::none); },
-                   [&] {
-                       ASSERT_EQ(activate(), rt::Error::none) << sentence();
-                       ASSERT_TRUE(view().empty());
-                       ASSERT_EQ(text(found.head), text(p));
-                       ASSERT_GE(found.generations[2], 7u);
-                   });
-}
-
 // ---- the live metadata
 // -----------------------------------------------------------------------------
 
@@ -531,7 +440,7 @@ TEST_F(LiveMetadata, EveryUpdateOfTheExtensionKeepsAllOtherFields)
     live([&](media::Metadata &m) {
         m.set_safe_tail(at(1));
         m.set_link({4}, 777777);
-        m.set_clean_stop(13, at(3), 0xABCD);
+        m.set_clean_stop(13, at(3));
         for (u32 slot : {0u, 1u}) {
             const format::Extension e = stored_extension(slot);
             EXPECT_EQ(text(e.safe_tail), text(at(1)));
@@ -540,7 +449,6 @@ TEST_F(LiveMetadata, EveryUpdateOfTheExtensionKeepsAllOtherFields)
             EXPECT_TRUE(e.clean_stop());
             EXPECT_EQ(e.next_number, 13u);
             EXPECT_EQ(text(e.head), text(at(3)));
-            EXPECT_EQ(e.backing_crc, 0xABCDu);
             EXPECT_EQ(e.cache_info_crc, info_crc());
         }
     });
@@ -548,10 +456,9 @@ TEST_F(LiveMetadata, EveryUpdateOfTheExtensionKeepsAllOtherFields)
 
 TEST_F(LiveMetadata, ACleanStopIsReadBackAndClearedByTheNextActivationInBothSlots)
 {
-    live([&](media::Metadata &m) { m.set_clean_stop(13, at(3), 0xABCD); });
+    live([&](media::Metadata &m) { m.set_clean_stop(13, at(3)); });
     expect_end(at(3));
     EXPECT_TRUE(found.clean_stop);
-    EXPECT_EQ(found.backing_crc, 0xABCDu);
     ASSERT_EQ(activate(), rt::Error::none);
     for (u32 slot : {0u, 1u})
         EXPECT_EQ(stored_extension(slot).state, 0u);
@@ -596,7 +503,7 @@ TEST_F(LiveMetadata, ASettingCutAnywhereIsOldOrNewAndTheMediaStaysOurs)
 TEST_F(LiveMetadata, AResumeBeginsASessionWithTheFormerLimit)
 {
     live([&](media::Metadata &m) {
-        m.set_clean_stop(13, at(3), 1);
+        m.set_clean_stop(13, at(3));
         const u64 limit = m.extension().limit;
         m.set_key_tail(at(1));
         m.begin_session(at(3), limit, backing_bytes);

@@ -4,6 +4,7 @@
 #pragma once
 #include <mutex>
 #include <set>
+#include "dm-pcache/format/disk_record.hpp"
 #include "dm-pcache/format/extension.hpp"
 #include "dm-pcache/format/position.hpp"
 #include "dm-pcache/format/segment.hpp"
@@ -101,6 +102,16 @@ public:
         Image head(small_world ? media.bytes() : 64u << 10);
         media.read(0, head.data(), head.size());
         return head;
+    }
+
+    // The same without the disk record, which accept_loss empties before it writes anything.
+    Image contents_but_disk_record()
+    {
+        Image all = contents();
+        for (u64 slot = 0; slot < 2; slot++)
+            std::memset(&all[format::disk_record_offset + slot * format::disk_record_stride], 0,
+                        format::disk_record_bytes);
+        return all;
     }
 
     // ---- damage ----------------------------------------------------------------------------

@@ -122,8 +122,8 @@ TEST_F(FormatCache, TwoNewCachesDifferInUuidAndNumbers)
 
 TEST_F(FormatCache, OneByteAnywhereInTheFirst128KiBIsNotBlank)
 {
-    for (u64 at : {u64{0}, u64{446}, u64{0xFFF}, u64{0x1020}, u64{0x2000}, u64{0x27FF}, u64{0x2900},
-                   u64{0x37FF}, u64{0x3900}, u64{0x4000}, u64{0x8000}, blank_bytes - 1}) {
+    for (u64 at : {u64{0}, u64{446}, u64{0xFFF}, u64{0x1020}, u64{0x2000}, u64{0x27FF}, u64{0x2A18},
+                   u64{0x37FF}, u64{0x3A18}, u64{0x4000}, u64{0x8000}, blank_bytes - 1}) {
         put(at, u8{1});
         expect_not_formattable("not blank");
         put(at, u8{0});
@@ -138,10 +138,13 @@ TEST_F(FormatCache, AnUnreadableByteIsNotBlank)
     expect_not_formattable("not blank");
 }
 
-TEST_F(FormatCache, TornSlotsOfTheExtensionAloneAreBlank)
+TEST_F(FormatCache, TornSlotsOfOursAloneAreBlank)
 {
     put(format::extension_offset + 40, u64{0x1234});
     put(format::extension_offset + format::extension_stride + 255, u8{1});
+    put(format::disk_record_offset, u8{1});
+    put(format::disk_record_offset + format::disk_record_stride + format::disk_record_bytes - 1,
+        u8{1});
     expect_formattable();
     ASSERT_EQ(format(), rt::Error::none) << sentence();
     expect_new_cache();

@@ -20,6 +20,7 @@ protected:
         MediaRig::SetUp();
         make_ours();
         put_session({}, 10, 3);
+        put_disk_record({});
     }
     template <class F>
     void live(F f)

@@ -554,58 +554,6 @@ TEST_F(Inspect, AKeyPastTheBackingDeviceIsDamageEvenWithoutExtension)
               std::string::npos);
 }
 
-TEST_F(Inspect, AChangedBackingDeviceWithDirtyDataInTheCacheIsRefused)
-{
-    make_ours();
-    const LogPosition p = put_session({}, 10, 3);
-    put_dirty_tail(at(2));
-    clean_stop(13, p, 0x1111);
-    backing.first_crc = 0x2222;
-    expect_refused("attach the right device");
-    backing.first_crc = 0x1111;
-    expect_end(p);
-}
-
-TEST_F(Inspect, AChangedBackingDeviceWithoutDirtyDataCostsAllKeys)
-{
-    make_ours();
-    const LogPosition p = put_session({}, 10, 3);
-    put_dirty_tail(p);
-    clean_stop(13, p, 0x1111);
-    backing.first_crc = 0x2222;
-    expect_end(p);
-    EXPECT_TRUE(found.all_keys_go);
-    EXPECT_EQ(text(found.key_tail), text(p));
-    EXPECT_EQ(text(found.dirty_tail), text(p));
-    EXPECT_EQ(found.keys, 0u);
-    EXPECT_EQ(found.generations[2], 2u) << "its data segment is emptied";
-    EXPECT_EQ(found.generations[3], 1u);
-    EXPECT_TRUE(replay().empty());
-}
-
-TEST_F(Inspect, TheBackingDeviceIsComparedOnlyBehindOurOwnCleanStop)
-{
-    make_ours();
-    const LogPosition p = put_session({}, 10, 3);
-    put_dirty_tail(p);
-    backing.first_crc = 0x2222;
-    extension.backing_crc = 0x1111;
-    put_extension();
-    expect_end(p);
-    EXPECT_FALSE(found.all_keys_go) << "no clean stop";
-    clean_stop(13, p, 0);
-    expect_end(p);
-    EXPECT_FALSE(found.all_keys_go) << "not taken then";
-    clean_stop(13, p, 0x1111);
-    put_key_tail({}, false);
-    expect_end(p);
-    EXPECT_FALSE(found.all_keys_go) << "mainline was here meanwhile";
-    put_key_tail({});
-    backing.first_crc = 0;
-    expect_end(p);
-    EXPECT_FALSE(found.all_keys_go) << "not taken now";
-}
-
 TEST_F(Inspect, NoMemoryIsAnErrorWhereverItStrikes)
 {
     make_ours();

@@ -346,7 +346,7 @@ TEST(LifeCycle, NoflushSuspendWithAFailingBackingDeviceFailsNothing)
 }
 #endif
 
-TEST(LifeCycle, NoflushSuspendWithNothingUnflushedIsACleanStopWithoutACrc)
+TEST(LifeCycle, NoflushSuspendWithNothingUnflushedIsACleanStopThatAsksNothing)
 {
     Rig rig;
     rig.start();
@@ -357,11 +357,9 @@ TEST(LifeCycle, NoflushSuspendWithNothingUnflushedIsACleanStopWithoutACrc)
     EXPECT_EQ(rig.backing.counters().reads, before.reads);
     EXPECT_EQ(rig.backing.counters().flushes, before.flushes);
     EXPECT_TRUE(clean_stop(rig));
-    EXPECT_EQ(extension(rig).backing_crc, 0u);
     ASSERT_EQ(rig.resume(), 0);
     rig.suspend();
     EXPECT_TRUE(clean_stop(rig));
-    EXPECT_NE(extension(rig).backing_crc, 0u) << "a flush suspend takes the crc";
 }
 
 // ---- tables that grow and shrink ----------------------------------------------------------------

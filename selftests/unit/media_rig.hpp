@@ -6,10 +6,13 @@
 // under test, and each can be put wherever a test wants it. Works in both geometries.
 #pragma once
 #include <cstring>
+#include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 #include "dm-pcache/format/superblock.hpp"
+#include "dm-pcache/media/disk_blocks.hpp"
 #include "dm-pcache/media/inspect.hpp"
 #include "selftests/unit/fixture.hpp"
 
@@ -23,6 +26,7 @@ using media::Inspection;
 using media::SlotPlace;
 
 inline constexpr u64 backing_bytes = u64{64} << 20;
+inline constexpr u64 disk_bytes = u64{format::disk_blocks} * format::disk_block_bytes;
 inline constexpr u32 last_bytes = format::record_header_bytes;
 inline constexpr u32 one_key = format::kset_bytes(1);
 inline constexpr bool real_geometry = format::geometry.segment_bytes >= (1u << 20);
@@ -36,12 +40,17 @@ inline std::string text(LogPosition p)
     return std::to_string(p.segment.value) + ":" + std::to_string(p.offset);
 }
 
+// What a reader of the cached device would see: sector to (segment, offset); absent: backing
+// device.
+using View = std::map<u64, std::pair<u32, u32>>;
+
 class MediaRig : public WorldTest
 {
 protected:
     static constexpr u32 segments = format::geometry.min_segments + 1;
     MediaDevice *disk = nullptr;
-    media::BackingFacts backing{backing_bytes, 0};
+    media::BackingFacts backing{backing_bytes};
+    BackingDevice *backing_disk = nullptr; // attach_disk() makes it
     Inspection found;
     media::Refusal why;
     format::Extension extension; // what put_extension() writes
@@ -51,6 +60,7 @@ protected:
     void TearDown() override
     {
         found.clear();
+        pc_backing_close(backing.device);
         WorldTest::TearDown();
     }
 
@@ -160,13 +170,55 @@ protected:
         extension.cache_info_crc = info_crc();
         put_extension();
     }
-    void clean_stop(u64 next_number, LogPosition head, u32 backing_crc = 0)
+    void clean_stop(u64 next_number, LogPosition head)
     {
         extension.state |= format::extension_state::clean_stop;
         extension.next_number = next_number;
         extension.head = head;
-        extension.backing_crc = backing_crc;
         put_extension();
+    }
+
+    // ---- the backing device, and what the disk record says of it ----
+    // What lies behind its first blocks is nobody's business here.
+    void attach_disk()
+    {
+        backing_disk = &world.add_backing("backing", 2 * disk_bytes);
+        Image i(backing_disk->bytes());
+        for (u64 at = 0; at < i.size(); at++)
+            i[at] = static_cast<u8>(at >> 12 ^ at);
+        backing_disk->load(i);
+        backing.device = backing_disk->open();
+    }
+    // Somebody writes to a block.
+    void change_block(u32 block)
+    {
+        u8 byte;
+        const u64 at = u64{block} * format::disk_block_bytes + 1000;
+        backing_disk->read(at, &byte, 1);
+        byte++;
+        backing_disk->write(at, &byte, 1);
+    }
+    format::DiskState disk_now(u64 bytes = ~u64{0})
+    {
+        format::DiskState s;
+        EXPECT_EQ(
+            media::learn_disk(backing.device, rt::min(bytes, backing_bytes), extension.uuid, s),
+            rt::Error::none);
+        return s;
+    }
+    void put_disk_record(const format::DiskState &s, u8 seq = 1)
+    {
+        format::DiskRecord r;
+        format::encode_disk_record(s, r);
+        put_both(media::disk_record_place, r, seq);
+    }
+    // A slot, which must be good.
+    format::DiskState stored_disk(u32 slot) const
+    {
+        const auto r = get<format::DiskRecord>(slot_at(media::disk_record_place, slot));
+        format::DiskState s;
+        EXPECT_TRUE(format::slot_intact(&r, sizeof(r)) && format::decode_disk_record(r, s));
+        return s;
     }
 
     // ---- the log ----
@@ -272,6 +324,50 @@ protected:
             return 0;
         });
         return sink.keys;
+    }
+    View view()
+    {
+        View v;
+        for (const media::ReplayedKey &k : replay()) {
+            for (u32 i = 0; i < k.length / 512; i++) {
+                if (k.stale)
+                    v.erase(k.offset / 512 + i);
+                else
+                    v[k.offset / 512 + i] = {k.segment.value, k.segment_offset + i * 512};
+            }
+        }
+        return v;
+    }
+    template <class F>
+    void at_each_fence(F f, const std::function<void()> &run)
+    {
+        disk->set_power_model(true);
+        world.set_fence_hook(f);
+        run();
+        world.set_fence_hook(nullptr);
+        disk->set_power_model(false);
+    }
+    // Cuts `run` at every fence, with no, some and all of the pending stores, and calls check()
+    // with the device as each cut left it.
+    void cut_everywhere(const std::function<void()> &run, const std::function<void()> &check)
+    {
+        std::vector<Image> left;
+        Rng rng(1);
+        at_each_fence(
+            [&] {
+                left.push_back(disk->cut([](u64, unsigned) { return false; }));
+                left.push_back(disk->cut([](u64, unsigned) { return true; }));
+                left.push_back(disk->cut(rng));
+            },
+            run);
+        EXPECT_GT(left.size(), 30u);
+        for (usize i = 0; i < left.size(); i++) {
+            SCOPED_TRACE("cut " + std::to_string(i));
+            disk->load(left[i]);
+            check();
+            if (HasFailure())
+                return;
+        }
     }
     rt::Error format()
     {

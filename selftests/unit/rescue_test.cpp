@@ -66,15 +66,26 @@ TEST(Rescue, APageThatItAloneHasMetIsRewrittenBeforeTheNewCacheStoresThere)
 
 // Where a page that step 3 of accept_loss stores to can be neither read nor rewritten, the message
 // is given again, and nobody but the first attempt has met the bad page of data.
-void bad_page_outlives_an_attempt(u64 refused, u64 bytes)
+void bad_page_outlives_an_attempt(u64 refused, u64 bytes, bool behind_step_0)
 {
     RescueRig rig;
     const u64 bad = rig.start_with_a_bad_line();
-    rig.media.poison(refused, bytes);
-    rig.media.set_repairable(false);
+    const auto go_bad = [&] {
+        rig.media.poison(refused, bytes);
+        rig.media.set_repairable(false);
+    };
+    std::atomic<bool> gone{false};
+    rig.set_backing_hook([&](Op op, u64, u64) {
+        if (op == Op::write && behind_step_0 && !gone.exchange(true))
+            go_bad();
+        return 0;
+    });
+    if (!behind_step_0)
+        go_bad();
     EXPECT_EQ(rig.message({"accept_loss"}), -5);
     ASSERT_TRUE(rig.read_only()) << rig.status();
     EXPECT_TRUE(rig.world.said("could not be given up"));
+    rig.set_backing_hook(nullptr);
     rig.media.set_repairable(true);
     ASSERT_EQ(rig.message({"accept_loss"}), 0) << rig.last_error();
     EXPECT_TRUE(rig.can_be_read(bad)) << "the page was left as it was";
@@ -102,11 +113,27 @@ TEST(AcceptLoss, GivenAgainOnASuspendedDeviceItIsRefusedAndStoresNothing)
     rig.write_everywhere();
 }
 
+// Step 0: what cannot be cleared is not sent.
+TEST(AcceptLoss, NothingIsSentWhereTheDiskRecordCannotBeEmptied)
+{
+    RescueRig rig;
+    (void)rig.start_with_a_bad_line();
+    rig.media.poison(format::disk_record_offset,
+                     format::disk_record_stride + format::disk_record_bytes);
+    rig.media.set_repairable(false);
+    const u64 writes = rig.backing.counters().writes;
+    EXPECT_EQ(rig.message({"accept_loss"}), -5);
+    EXPECT_TRUE(rig.read_only());
+    EXPECT_EQ(rig.backing.counters().writes, writes);
+    rig.media.set_repairable(true);
+    EXPECT_EQ(rig.message({"accept_loss"}), 0) << rig.last_error();
+}
+
 TEST(AcceptLoss, APageMetByAnAttemptThatFailedBehindStepTwoIsMadeGoodByTheNextOne)
 {
-    bad_page_outlives_an_attempt(format::superblock_offset, 64);
+    bad_page_outlives_an_attempt(format::superblock_offset, 64, false);
     bad_page_outlives_an_attempt(format::extension_offset,
-                                 format::extension_stride + format::max_slot_bytes);
+                                 format::extension_stride + format::extension_bytes, true);
 }
 
 // Found beside the test above. What the index was made of can be read at activation and not any

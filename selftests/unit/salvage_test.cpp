@@ -410,7 +410,7 @@ TEST_F(GiveUp, NothingChangesButFormattingAndLimitThenTheSuperblockGoes)
     extension.uuid[3] = 7;
     extension.label[0] = 'x';
     const LogPosition p = put_session({}, 10, 4);
-    clean_stop(14, p, 99);
+    clean_stop(14, p);
     spoil_record(at(2));
     std::vector<std::string> seen;
     disk->set_power_model(true);

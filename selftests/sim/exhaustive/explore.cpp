@@ -11,6 +11,7 @@
 #include "dm-pcache/format/crc32c.hpp"
 #include "selftests/sim/damage.hpp"
 #include "selftests/sim/mainline_writer.hpp"
+#include "selftests/sim/stranger.hpp"
 
 namespace pcache::sim
 {
@@ -353,7 +354,7 @@ void judge_state(const Base &b, const Choice &c, u32 index, u64 hash, const std:
         return;
     }
     check_mainline_view();
-    if (!violated() && !damage_is_expected())
+    if (!violated() && !damage_is_expected() && !stranger.unseen())
         check_mainline_reads();
     count(&Shared::states);
     Judgement j;
@@ -658,6 +659,7 @@ bool explore_scenario(const Scenario &s)
     disk.create(s.sectors);
     oracle.reset(s.sectors);
     mainline_reset();
+    stranger.reset();
     at_cut_point = here;
     s.run();
     explore_now();

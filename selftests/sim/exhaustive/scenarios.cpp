@@ -10,6 +10,7 @@
 #include "selftests/sim/damage.hpp"
 #include "selftests/sim/exhaustive/explore.hpp"
 #include "selftests/sim/mainline.hpp"
+#include "selftests/sim/stranger.hpp"
 
 namespace pcache::sim
 {
@@ -316,6 +317,32 @@ void write_back_of_two_epochs()
         End::cut);
 }
 
+// Somebody has used the backing device meanwhile, and the cache has nothing dirty for it: what was
+// cached may not be read again, wherever the activation is cut, nor may the next stop know too
+// much.
+void changed_device()
+{
+    new_cache();
+    ours(
+        [] {
+            for (u32 i = 0; i < 3; ++i)
+                flushed_write(8 * i, 12);
+            (void)wait_until_clean();
+        },
+        End::stop);
+    stranger.write(9);
+    explore(true);
+    ours(
+        [] {
+            stranger.seen();
+            explore(false);
+            flushed_write(0, 2);
+            (void)wait_until_clean();
+            explore(true);
+        },
+        End::stop);
+}
+
 void clean_stop()
 {
     new_cache();
@@ -574,6 +601,7 @@ const std::vector<Scenario> &scenarios()
         {"activation-behind-a-torn-record", activation_behind_a_torn_record},
         {"activation-with-a-bad-line", activation_with_a_bad_line},
         {"activation-after-a-clean-stop", activation_after_a_clean_stop},
+        {"changed-device", changed_device},
         {"activation-after-a-panic", activation_after_a_panic},
         {"activation-in-the-middle-of-gc", activation_in_the_middle_of_gc},
         {"a-setting", a_setting},
