@@ -251,6 +251,8 @@ PCACHE_MUTANT(setting_stored_behind, "28",
               "LostPage.ASetting*")
 
 /* fills */
+PCACHE_MUTANT(fill_sent_in_epoch, "42", "the read of a fill is sent inside map()'s epoch",
+              "Fills.AMissIsReadOnceAndIsAHitFromThenOn")
 PCACHE_MUTANT(fill_not_cancelled, "37", "a write does not cancel the fill of its range",
               "Fills.AFillThatIsOlder*")
 PCACHE_MUTANT(fill_marked_dirty, "36", "the key of a fill is not CLEAN",

@@ -28,6 +28,7 @@ struct pc_media;   /* the mapped cache device */
 struct pc_backing; /* the backing device */
 struct pc_bio;     /* a request of the upper layer (struct bio) */
 struct pc_wio;     /* a write of media bytes to the backing device, being built or in flight */
+struct pc_rio;     /* a read of the backing device into pages, ready to be sent or in flight */
 
 /* ---- log and events -------------------------------------------------------------------- */
 enum pc_level { PC_ERR, PC_WARN, PC_INFO };
@@ -221,21 +222,26 @@ void pc_backing_exchange(struct pc_backing *a, struct pc_backing *b) PC_NOEXCEPT
  */
 typedef void (*pc_backing_done)(void *context, int error);
 /*
- * Reads `bytes` at `offset` into pages: pieces of 4096 bytes of a block from pc_alloc that is a
- * multiple of that, at most PC_READ_PAGES, the last one filled in part. Offset and bytes in
- * multiples of the device's logical block. 0: `done` will be called, and the pages belong to the
- * device until then. -ENOMEM, -EAGAIN: nothing was done. nowait: a read that would have to wait in
- * the device's queue ends with -EAGAIN; one that the device takes in parts only is not begun. Never
- * sleeps.
+ * A read of `bytes` at `offset` into pages, ready to be sent: pieces of 4096 bytes of a block from
+ * pc_alloc that is a multiple of that, at most PC_READ_PAGES, the last one filled in part. Offset
+ * and bytes in multiples of the device's logical block. Null: nothing was done, for lack of memory,
+ * or (nowait) since the device takes it in parts only. nowait: a read that would have to wait in
+ * the device's queue ends with -EAGAIN. Never sleeps; whoever has one submits it.
  */
 #define PC_READ_PAGES 64
-int pc_backing_read_pages(struct pc_backing *b, u64 offset, void *const *pages, u32 bytes,
-                          int nowait, pc_backing_done done, void *context) PC_NOEXCEPT;
+struct pc_rio *pc_rio_begin(struct pc_backing *b, u64 offset, void *const *pages, u32 bytes,
+                            int nowait, pc_backing_done done, void *context) PC_NOEXCEPT;
+/*
+ * Sends it: `done` will be called, and the pages belong to the device until then. In map() it does
+ * not wait, but the block layer reserves the right to sleep: not in an epoch, under a spinlock or
+ * in an interrupt.
+ */
+void pc_rio_submit(struct pc_rio *r) PC_NOEXCEPT;
 /*
  * A write at `offset`: begin, add media bytes in order (each multiple of 512; returns how many were
  * taken, fewer when it is full), submit. The offset and the sum are multiples of the backing
  * device's logical block. Begin may sleep until an earlier write has completed but always succeeds:
- * so whoever holds a write that is not submitted begins no other.
+ * so whoever holds a write that is not submitted begins no other. Submit may sleep, too.
  */
 struct pc_wio *pc_wio_begin(struct pc_backing *b, u64 offset, pc_backing_done done,
                             void *context) PC_NOEXCEPT;

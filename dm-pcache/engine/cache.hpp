@@ -17,6 +17,7 @@
 // only user (read_only.cpp), and the marks of a suspend against the beginning of the state running.
 // `waiting_lock_` guards the queue of waiting writes. Whoever runs in map() is inside an epoch;
 // quiesce() sets the state and waits for the epoch to end, so that nobody is in map() behind it.
+// What map() does after its epoch, sending a fill's read, touches that read alone.
 #pragma once
 #include "dm-pcache/engine/gc.hpp"
 #include "dm-pcache/engine/heads.hpp"
@@ -238,7 +239,7 @@ private:
     rt::Error drop_all_keys() noexcept;
 
     // read_only.cpp
-    pc_verdict map_read_only(pc_bio *bio, void *memory, const pc_io &io) noexcept;
+    pc_verdict map_read_only(pc_bio *bio, void *memory, const pc_io &io, pc_rio *&send) noexcept;
     rt::Error build_read_only(media::Activation &activation, media::Inspection &in,
                               media::Refusal &why) noexcept;
     void stay_read_only(const media::Inspection &in, const char *sentence) noexcept;
@@ -257,14 +258,15 @@ private:
     rt::Error rebuild(media::Refusal &why) noexcept;
 
     // requests.cpp
+    pc_verdict map_in_epoch(pc_bio *bio, void *memory, const pc_io &io, pc_rio *&send) noexcept;
     pc_verdict map_flush(pc_bio *bio, void *memory) noexcept;
 
     // reads.cpp
-    pc_verdict map_read(pc_bio *bio, void *memory, const pc_io &io) noexcept;
+    pc_verdict map_read(pc_bio *bio, void *memory, const pc_io &io, pc_rio *&send) noexcept;
     pc_verdict read_summed(pc_bio *bio, void *memory, const pc_io &io, u32 sectors) noexcept;
     bool summed_read_failed(Request &r, SegmentId s) noexcept;
     pc_verdict read_damaged(pc_bio *bio, void *memory, const pc_io &io, u32 sectors) noexcept;
-    pc_verdict map_miss(pc_bio *bio, const pc_io &io, u32 sectors) noexcept;
+    pc_verdict map_miss(pc_bio *bio, const pc_io &io, u32 sectors, pc_rio *&send) noexcept;
     bool fill_wanted() const noexcept;
     void fill_ended(Fill &f) noexcept;
     void insert_fill(Fill &f) noexcept;

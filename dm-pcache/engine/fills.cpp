@@ -136,6 +136,9 @@ bool Fills::any_in_flight() noexcept
     return in_flight_ != 0;
 }
 
+// A fill counts from take() on, which map() calls inside its epoch. So after a grace period behind
+// the end of service every fill is counted here, one whose read is not sent yet included, and the
+// backing device stays open until that read has ended.
 void Fills::drain() noexcept
 {
     given_.wait([this] {
@@ -149,16 +152,15 @@ void Fills::drain() noexcept
 
 // ---- the read and its end -----------------------------------------------------------------
 
-bool Fills::read(Fill &f, pc_bio *bio, pc_backing *backing, bool nowait) noexcept
+pc_rio *Fills::read(Fill &f, pc_bio *bio, pc_backing *backing, bool nowait) noexcept
 {
     void *pages[fill_max_pages];
     const u32 count = pages_for(f.sectors);
     for (u32 i = 0; i < count; i++)
         pages[i] = memory_ + usize{f.page[i]} * fill_page_bytes;
     f.bio = bio;
-    return pc_backing_read_pages(backing, f.sector * format::sector_bytes, pages,
-                                 f.sectors * format::sector_bytes, nowait, &Fills::read_ended,
-                                 &f) == 0;
+    return pc_rio_begin(backing, f.sector * format::sector_bytes, pages,
+                        f.sectors * format::sector_bytes, nowait, &Fills::read_ended, &f);
 }
 
 // Interrupt context.

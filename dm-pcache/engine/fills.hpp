@@ -6,6 +6,7 @@
 // out of them. From its pages the fill answers the bio, and then it is inserted. The way of one:
 //
 //     map(): take() -> entry in its shard -> read()
+//     map(), after its epoch: the read is sent
 //     interrupt: on the list of a lane
 //     the lane's worker: the bio is answered -> ended(): inserted, or not -> give()
 //
@@ -83,9 +84,9 @@ public:
     // A fill with pages for `sectors` (at most fill_max_pages); null when there is none.
     Fill *take(u64 sector, u32 sectors) noexcept;
     void give(Fill &f) noexcept;
-    // Sends the read; the bio will be answered, and the listener told. False: no memory, nothing
-    // was done.
-    bool read(Fill &f, pc_bio *bio, pc_backing *backing, bool nowait) noexcept;
+    // The read, for the caller to submit once its epoch has ended; then the bio will be answered,
+    // and the listener told. Null: no memory, nothing was done.
+    pc_rio *read(Fill &f, pc_bio *bio, pc_backing *backing, bool nowait) noexcept;
     // The bytes of page i, once they have been read.
     const u8 *page(const Fill &f, u32 i) const noexcept
     {

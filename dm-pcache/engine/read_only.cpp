@@ -39,11 +39,11 @@ ReadOnly::Log log_as_read(const media::Inspection &in) noexcept
 
 } // namespace
 
-pc_verdict Cache::map_read_only(pc_bio *bio, void *memory, const pc_io &io) noexcept
+pc_verdict Cache::map_read_only(pc_bio *bio, void *memory, const pc_io &io, pc_rio *&send) noexcept
 {
     switch (io.op) {
     case PC_READ:
-        return read_only_.index_gone.load_acquire() ? PC_REMAP : map_read(bio, memory, io);
+        return read_only_.index_gone.load_acquire() ? PC_REMAP : map_read(bio, memory, io, send);
     case PC_FLUSH:
         if (mutant(Mutant::read_only_flush_at_once)) {
             pc_bio_end(bio, 0);

@@ -71,7 +71,7 @@ rt::Error copy_hits(const media::Device &device, pc_bio *bio, const Leading &l, 
 }
 } // namespace
 
-pc_verdict Cache::map_read(pc_bio *bio, void *memory, const pc_io &io) noexcept
+pc_verdict Cache::map_read(pc_bio *bio, void *memory, const pc_io &io, pc_rio *&send) noexcept
 {
     Checksum key[extents_per_read];
     Leading l;
@@ -88,7 +88,7 @@ pc_verdict Cache::map_read(pc_bio *bio, void *memory, const pc_io &io) noexcept
             summed = summed_extent(s.tree, sector, sectors, l, key[0]);
     }
     if (l.kind == Found::nothing)
-        return map_miss(bio, io, l.sectors);
+        return map_miss(bio, io, l.sectors, send);
     if (summed)
         return read_summed(bio, memory, io, summed);
     if (l.sectors < sectors)
@@ -169,8 +169,8 @@ bool Cache::fill_wanted() const noexcept
            p.budget.used() < p.budget.limit() - p.budget.limit() / fill_index_share;
 }
 
-// The first `sectors` of the request miss.
-pc_verdict Cache::map_miss(pc_bio *bio, const pc_io &io, u32 sectors) noexcept
+// The first `sectors` of the request miss. `send`: see map().
+pc_verdict Cache::map_miss(pc_bio *bio, const pc_io &io, u32 sectors, pc_rio *&send) noexcept
 {
     const u64 sector = io.offset / format::sector_bytes;
     const u32 wanted = rt::min(sectors, fill_most_sectors);
@@ -186,8 +186,15 @@ pc_verdict Cache::map_miss(pc_bio *bio, const pc_io &io, u32 sectors) noexcept
     const u32 taken = entered ? wanted : sectors;
     if (taken * format::sector_bytes < io.length)
         pc_bio_accept(bio, taken * format::sector_bytes);
-    if (entered && parts_->fills.read(*f, bio, backing_, io.nowait))
+    if (entered)
+        send = parts_->fills.read(*f, bio, backing_, io.nowait);
+    if (send) {
+        if (mutant(Mutant::fill_sent_in_epoch)) {
+            pc_rio_submit(send);
+            send = nullptr;
+        }
         return PC_TAKEN;
+    }
     if (entered) {
         rt::Guard g(s.lock);
         s.fills.leave(*f);

@@ -8,12 +8,24 @@ namespace pcache::engine
 
 pc_verdict Cache::map(pc_bio *bio, void *memory, const pc_io &io) noexcept
 {
+    pc_rio *send = nullptr;
+    const pc_verdict v = map_in_epoch(bio, memory, io, send);
+    // The epoch does not keep us alive any more, and nothing of ours is touched. The read keeps the
+    // backing device open: its fill was counted inside the epoch (Fills::drain()).
+    if (send)
+        pc_rio_submit(send);
+    return v;
+}
+
+// `send`: the read of a fill, which is sent when the epoch has ended, since submitting may sleep.
+pc_verdict Cache::map_in_epoch(pc_bio *bio, void *memory, const pc_io &io, pc_rio *&send) noexcept
+{
     const EpochGuard epoch;
     if (const State now = state(); now != State::running)
-        return now == State::read_only ? map_read_only(bio, memory, io) : PC_FAIL;
+        return now == State::read_only ? map_read_only(bio, memory, io, send) : PC_FAIL;
     switch (io.op) {
     case PC_READ:
-        return map_read(bio, memory, io);
+        return map_read(bio, memory, io, send);
     case PC_WRITE:
         return map_write(bio, memory, io);
     case PC_FLUSH:

@@ -10,7 +10,9 @@
  * wait, and writeback throttling would count them as background.
  *
  * The reads that fill the cache are made in map() and may fail for lack of memory, so they never
- * wait; their bio_set is another one, so that they take nothing of the writes' reserve.
+ * wait; their bio_set is another one, so that they take nothing of the writes' reserve. They are
+ * built inside the engine's epoch (an RCU reader) and sent after it, since submit_bio may sleep;
+ * until its end such a read keeps this device open, as the engine counts it from its building on.
  */
 #define pr_fmt(fmt) "dm-pcache: " fmt
 #include <linux/bio.h>
@@ -35,6 +37,9 @@ struct pc_wio {
     pc_backing_done done;
     void *context;
     struct bio bio; /* last: its inline vector may follow */
+};
+struct pc_rio {
+    struct pc_wio w;
 };
 
 int pc_backing_open(struct pc_table *t, const char *path, struct pc_backing **out,
@@ -227,35 +232,38 @@ static bool may_be_split(const struct bio *bio)
     return chunk && sector_div(start, chunk) + bio_sectors(bio) > chunk;
 }
 
-int pc_backing_read_pages(struct pc_backing *b, u64 offset, void *const *pages, u32 bytes,
-                          int nowait, pc_backing_done done, void *context)
+struct pc_rio *pc_rio_begin(struct pc_backing *b, u64 offset, void *const *pages, u32 bytes,
+                            int nowait, pc_backing_done done, void *context)
 {
     const u32 page = 4096;
-    struct pc_wio *w;
-    struct bio *bio;
+    struct bio *bio = bio_alloc_bioset(b->device->bdev, DIV_ROUND_UP(bytes, page),
+                                       REQ_OP_READ | REQ_SYNC | (nowait ? REQ_NOWAIT : 0),
+                                       GFP_NOWAIT | __GFP_NOWARN, &b->reads);
+    struct pc_rio *r;
     u32 at, step;
 
-    bio = bio_alloc_bioset(b->device->bdev, DIV_ROUND_UP(bytes, page),
-                           REQ_OP_READ | REQ_SYNC | (nowait ? REQ_NOWAIT : 0),
-                           GFP_NOWAIT | __GFP_NOWARN, &b->reads);
     if (!bio)
-        return -ENOMEM;
-    w = container_of(bio, struct pc_wio, bio);
+        return NULL;
+    r = container_of(bio, struct pc_rio, w.bio);
     for (at = 0; at < bytes; at += step) {
         step = min(bytes - at, page);
         if (add_bytes(bio, pages[at / page], step) != step) {
             bio_put(bio);
-            return -ENOMEM;
+            return NULL;
         }
     }
     bio->bi_iter.bi_sector = offset >> SECTOR_SHIFT;
     if (nowait && may_be_split(bio)) {
         bio_put(bio);
-        return -EAGAIN;
+        return NULL;
     }
     bio->bi_end_io = ended;
-    w->done = done;
-    w->context = context;
-    submit_bio(bio);
-    return 0;
+    r->w.done = done;
+    r->w.context = context;
+    return r;
+}
+
+void pc_rio_submit(struct pc_rio *r)
+{
+    submit_bio(&r->w.bio);
 }

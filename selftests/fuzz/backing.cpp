@@ -28,6 +28,15 @@ bool Damage::known_stretch(u32, u64 &, u64 &) const
 }
 } // namespace pcache::sim
 
+struct pc_rio {
+    pc_backing *handle;
+    u64 offset;
+    u32 bytes;
+    pc_backing_done done;
+    void *context;
+    u8 *pages[PC_READ_PAGES];
+};
+
 struct pc_wio {
     pc_backing *handle;
     u64 offset;
@@ -44,17 +53,9 @@ using pcache::fuzz::backing;
 namespace
 {
 
-struct PagesRead {
-    pc_backing *handle;
-    u64 offset;
-    u32 bytes;
-    pc_backing_done done;
-    void *context;
-    u8 *pages[PC_READ_PAGES];
-};
 constexpr u32 writes_at_once = 16;
 std::vector<std::unique_ptr<pc_wio>> wios;
-std::vector<std::unique_ptr<PagesRead>> pages_reads;
+std::vector<std::unique_ptr<pc_rio>> pages_reads;
 const int room = 0;
 
 u64 duration()
@@ -88,7 +89,7 @@ void carry_out(void *c)
 
 void read_pages_done(void *c)
 {
-    const auto *r = static_cast<PagesRead *>(c);
+    const auto *r = static_cast<pc_rio *>(c);
     sched::point();
     for (u32 at = 0; at < r->bytes; at += 4096)
         memcpy(r->pages[at / 4096], backing.now.data() + r->offset + at,
@@ -213,6 +214,7 @@ u32 pc_wio_add(pc_wio *w, const u8 *from, u32 bytes) noexcept
 
 void pc_wio_submit(pc_wio *w) noexcept
 {
+    sched::assert_may_sleep("pc_wio_submit");
     check_place(w->offset, w->bytes);
     for (auto &o : wios)
         if (o.get() != w && o->submitted && w->offset < o->offset + o->bytes &&
@@ -234,21 +236,25 @@ void pc_wio_drop(pc_wio *w) noexcept
     done(context, -5);
 }
 
-int pc_backing_read_pages(pc_backing *b, u64 offset, void *const *pages, u32 bytes, int,
-                          pc_backing_done done, void *context) noexcept
+pc_rio *pc_rio_begin(pc_backing *b, u64 offset, void *const *pages, u32 bytes, int,
+                     pc_backing_done done, void *context) noexcept
 {
     sched::point();
     check_place(offset, bytes);
     if (bytes > PC_READ_PAGES * 4096)
         violation("platform.h: a read into too many pages");
-    pages_reads.push_back(
-        std::make_unique<PagesRead>(PagesRead{b, offset, bytes, done, context, {}}));
-    PagesRead &r = *pages_reads.back();
+    pages_reads.push_back(std::make_unique<pc_rio>(pc_rio{b, offset, bytes, done, context, {}}));
+    pc_rio &r = *pages_reads.back();
     for (u32 i = 0; i * 4096 < bytes; ++i)
         r.pages[i] = static_cast<u8 *>(pages[i]);
     ++b->in_flight;
-    sched::interrupt_after(duration(), "read completion", read_pages_done, &r);
-    return 0;
+    return &r;
+}
+
+void pc_rio_submit(pc_rio *r) noexcept
+{
+    sched::assert_may_submit("pc_rio_submit");
+    sched::interrupt_after(duration(), "read completion", read_pages_done, r);
 }
 
 void pc_backing_exchange(pc_backing *a, pc_backing *b) noexcept

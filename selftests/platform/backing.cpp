@@ -37,7 +37,7 @@ struct pc_wio {
 
 // A read into pages. What the device reads it reads when it carries the read out; the pages are
 // filled at the completion, which may be much later.
-struct PageRead {
+struct pc_rio {
     BackingDevice::Impl *device;
     pc_backing *handle;
     u64 offset;
@@ -80,7 +80,7 @@ struct BackingDevice::Impl {
     bool hold = false;
     std::vector<pc_wio *> held;
     bool hold_reads = false;
-    std::vector<PageRead *> held_reads;
+    std::vector<pc_rio *> held_reads;
     u64 handles = 0;
     u64 begun_wios = 0; // between pc_wio_begin and the completion
     u64 next_id = 1;
@@ -222,7 +222,7 @@ namespace
 {
 
 // In interrupt context.
-void complete(PageRead *r)
+void complete(pc_rio *r)
 {
     for (u64 at = 0; at < r->data.size() && !r->error; at += page)
         memcpy(r->pages[at / page], r->data.data() + at, std::min(page, r->data.size() - at));
@@ -232,7 +232,7 @@ void complete(PageRead *r)
 }
 
 // In interrupt context.
-void carry_out(PageRead *r)
+void carry_out(pc_rio *r)
 {
     Impl &d = *r->device;
     r->error = begin_operation(d, Op::read, r->offset, r->bytes);
@@ -386,14 +386,14 @@ void BackingDevice::hold_writes(bool on)
 
 void BackingDevice::hold_reads(bool on)
 {
-    std::vector<PageRead *> go;
+    std::vector<pc_rio *> go;
     {
         Lock g(*impl_);
         impl_->hold_reads = on;
         if (!on)
             go.swap(impl_->held_reads);
     }
-    for (PageRead *r : go)
+    for (pc_rio *r : go)
         sched::run_later(0, [r] { complete(r); });
 }
 
@@ -562,8 +562,8 @@ void pc_backing_exchange(pc_backing *a, pc_backing *b) noexcept
     std::swap(a->table, b->table);
 }
 
-int pc_backing_read_pages(pc_backing *b, u64 offset, void *const *pages, u32 bytes, int,
-                          pc_backing_done done, void *context) noexcept
+pc_rio *pc_rio_begin(pc_backing *b, u64 offset, void *const *pages, u32 bytes, int,
+                     pc_backing_done done, void *context) noexcept
 {
     Impl &d = *b->device;
     const u64 size = d.store->bytes();
@@ -571,16 +571,21 @@ int pc_backing_read_pages(pc_backing *b, u64 offset, void *const *pages, u32 byt
         broken("the backing device is read in whole logical blocks");
     if (offset > size || bytes > size - offset || bytes > PC_READ_PAGES * page)
         broken("a read past the end of the backing device, or longer than it may be");
-    void *probe = pc_alloc(sizeof(PageRead), PC_NOWAIT); // a failure that tests can ask for
+    void *probe = pc_alloc(sizeof(pc_rio), PC_NOWAIT); // a failure that tests can ask for
     if (!probe)
-        return -12;
+        return nullptr;
     pc_free(probe);
-    auto *r = new PageRead{&d, b, offset, bytes, {}, done, context, {}, 0};
+    auto *r = new pc_rio{&d, b, offset, bytes, {}, done, context, {}, 0};
     for (u64 at = 0; at < bytes; at += page)
         r->pages.push_back(static_cast<u8 *>(pages[at / page]));
     ++b->in_flight;
-    sched::run_later(delay(d, Op::read), [r] { carry_out(r); });
-    return 0;
+    return r;
+}
+
+void pc_rio_submit(pc_rio *r) noexcept
+{
+    sched::assert_may_submit("pc_rio_submit");
+    sched::run_later(delay(*r->device, Op::read), [r] { carry_out(r); });
 }
 
 pc_wio *pc_wio_begin(pc_backing *b, u64 offset, pc_backing_done done, void *context) noexcept
@@ -635,6 +640,7 @@ void pc_wio_drop(pc_wio *w) noexcept
 
 void pc_wio_submit(pc_wio *w) noexcept
 {
+    sched::assert_may_sleep("pc_wio_submit");
     Impl &d = *w->device;
     u64 size = d.shown;
     if (w->bytes == 0)

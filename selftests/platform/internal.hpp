@@ -23,6 +23,8 @@ namespace sched
 {
 // Aborts, naming `what`, where this thread must not sleep.
 void assert_may_sleep(const char *what);
+// The same in an epoch or under a spinlock: map() may submit requests, though it does not sleep.
+void assert_may_submit(const char *what);
 void forbid_sleep(); // nests
 void allow_sleep();
 void assert_pinned(const char *what);

@@ -32,6 +32,7 @@ std::atomic<u32> cpu_users[max_cpus];
 struct ThreadState {
     int atomic_depth = 0; // reasons not to sleep
     int epoch_depth = 0;
+    int spin_depth = 0;
     int pin_depth = 0;
     int place = -1; // OnCpu
     u32 cpu = 0;    // the last one
@@ -64,6 +65,14 @@ void assert_may_sleep(const char *what)
         return;
     fprintf(stderr, "%s: ", what);
     broken("may sleep, called where sleeping is forbidden");
+}
+
+void assert_may_submit(const char *what)
+{
+    if (me.epoch_depth == 0 && me.spin_depth == 0)
+        return;
+    fprintf(stderr, "%s: ", what);
+    broken("the block layer called in an epoch or under a spinlock");
 }
 
 void forbid_sleep()
@@ -294,10 +303,12 @@ void pc_spin_lock(pc_spinlock *l) noexcept
         std::exchange(at_lock, nullptr)();
     lock_checked(&l->m);
     ++me.atomic_depth;
+    ++me.spin_depth;
 }
 
 void pc_spin_unlock(pc_spinlock *l) noexcept
 {
+    --me.spin_depth;
     --me.atomic_depth;
     unlock_checked(&l->m);
 }

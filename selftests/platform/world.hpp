@@ -141,7 +141,7 @@ public:
     void set_name(const std::string &name); // pc_backing_name; at first that of add_backing
     // Writes are held back, neither carried out nor completed, until it is set to false.
     void hold_writes(bool on);
-    // Reads into pages (pc_backing_read_pages) are carried out, so that they have the bytes of now,
+    // Reads into pages (pc_rio_begin) are carried out, so that they have the bytes of now,
     // but not completed until it is set to false.
     void hold_reads(bool on);
 

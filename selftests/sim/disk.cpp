@@ -23,6 +23,15 @@ u64 errors_injected;
 
 using namespace pcache::sim;
 
+struct pc_rio {
+    pc_backing *handle;
+    u64 offset;
+    u32 bytes;
+    pc_backing_done done;
+    void *context;
+    u8 *pages[PC_READ_PAGES];
+};
+
 struct pc_wio {
     pc_backing *handle;
     u64 offset;
@@ -131,15 +140,7 @@ struct LaterRead {
 };
 std::vector<std::unique_ptr<LaterRead>> later_reads; // of this life
 
-struct PagesRead {
-    pc_backing *handle;
-    u64 offset;
-    u32 bytes;
-    pc_backing_done done;
-    void *context;
-    u8 *pages[PC_READ_PAGES];
-};
-std::vector<std::unique_ptr<PagesRead>> pages_reads; // of this life
+std::vector<std::unique_ptr<pc_rio>> pages_reads; // of this life
 
 int read_sectors(u64 offset, u8 *to, u32 bytes)
 {
@@ -156,7 +157,7 @@ int read_sectors(u64 offset, u8 *to, u32 bytes)
 
 void read_pages_done(void *c)
 {
-    const auto *r = static_cast<PagesRead *>(c);
+    const auto *r = static_cast<pc_rio *>(c);
     sched::point();
     int error = 0;
     for (u32 at = 0; at < r->bytes && !error; at += page_bytes) {
@@ -393,6 +394,7 @@ u32 pc_wio_add(pc_wio *w, const u8 *from, u32 bytes) noexcept
 
 void pc_wio_submit(pc_wio *w) noexcept
 {
+    sched::assert_may_sleep("pc_wio_submit");
     if (!w->bytes)
         violation("platform.h: an empty write submitted");
     if ((w->offset | w->bytes) % (faults.block_sectors * sector_bytes))
@@ -423,23 +425,26 @@ void pc_wio_drop(pc_wio *w) noexcept
     done(context, -5);
 }
 
-int pc_backing_read_pages(pc_backing *b, u64 offset, void *const *pages, u32 bytes, int nowait,
-                          pc_backing_done done, void *context) noexcept
+pc_rio *pc_rio_begin(pc_backing *b, u64 offset, void *const *pages, u32 bytes, int,
+                     pc_backing_done done, void *context) noexcept
 {
     sched::point();
     if (refuse_allocation(PC_NOWAIT))
-        return -12;
+        return nullptr;
     if (bytes > PC_READ_PAGES * page_bytes)
         violation("platform.h: a read into too many pages");
-    pages_reads.push_back(
-        std::make_unique<PagesRead>(PagesRead{b, offset, bytes, done, context, {}}));
-    PagesRead &r = *pages_reads.back();
+    pages_reads.push_back(std::make_unique<pc_rio>(pc_rio{b, offset, bytes, done, context, {}}));
+    pc_rio &r = *pages_reads.back();
     for (u32 i = 0; i * page_bytes < bytes; ++i)
         r.pages[i] = static_cast<u8 *>(pages[i]);
     ++b->in_flight;
-    (void)nowait;
-    sched::interrupt_after(duration(), "read completion", read_pages_done, &r);
-    return 0;
+    return &r;
+}
+
+void pc_rio_submit(pc_rio *r) noexcept
+{
+    sched::assert_may_submit("pc_rio_submit");
+    sched::interrupt_after(duration(), "read completion", read_pages_done, r);
 }
 
 void pc_backing_exchange(pc_backing *a, pc_backing *b) noexcept

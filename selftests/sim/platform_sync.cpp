@@ -129,13 +129,13 @@ void pc_spin_lock(pc_spinlock *l) noexcept
 {
     lock(l, "a spinlock", true);
     if (Task *t = sched::self())
-        ++t->atomic;
+        ++t->atomic, ++t->spins;
 }
 
 void pc_spin_unlock(pc_spinlock *l) noexcept
 {
     if (Task *t = sched::self())
-        --t->atomic;
+        --t->atomic, --t->spins;
     unlock(l, "a spinlock");
     sched::point();
 }

@@ -344,6 +344,7 @@ Task &spawn(const char *name, Function f, void *context, bool interrupt)
     t->cpu = s.rng.below(s.cpus);
     t->pins = t->epochs = 0;
     t->atomic = 0;
+    t->spins = 0;
     t->waits_for = nullptr;
     t->name = name;
     t->function = f;
@@ -399,6 +400,13 @@ void assert_may_sleep(const char *what)
     if (s.current && (s.current->atomic || s.current->epochs || s.current->interrupt))
         violation(std::string("platform.h: ") + what + " may sleep, in " + s.current->name +
                   " where sleeping is forbidden");
+}
+
+void assert_may_submit(const char *what)
+{
+    if (s.current && (s.current->epochs || s.current->spins || s.current->interrupt))
+        violation(std::string("platform.h: ") + what + " in an epoch or under a spinlock, in " +
+                  s.current->name);
 }
 
 void assert_pinned(const char *what)

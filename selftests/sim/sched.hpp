@@ -34,6 +34,7 @@ struct Task {
     bool interrupt = false;
     u32 cpu = 0, pins = 0;
     u32 atomic = 0; // reasons not to sleep
+    u32 spins = 0;  // of them: spinlocks held
     u32 epochs = 0;
     u64 era = 0; // when the outermost epoch was entered
     const void *waits_for = nullptr;
@@ -91,6 +92,8 @@ inline void point()
         sim_preempt();
 }
 void assert_may_sleep(const char *what);
+// Not in an epoch, under a spinlock or in an interrupt; in map() it is fine.
+void assert_may_submit(const char *what);
 void assert_pinned(const char *what);
 const std::vector<Task *> &ready_tasks();
 // f(context) in the scheduler at that time; must not block. Timers of one time go in order.

@@ -317,7 +317,9 @@ TEST_F(BackingTest, AHeldReadHasTheBytesOfBeforeAndFillsItsPagesAtItsEnd)
     void *pages[] = {block + 4096, block}; // in any order
     disk.hold_reads(true);
     Done d;
-    ASSERT_EQ(pc_backing_read_pages(backing, 0, pages, 10 * sector, 0, Done::call, &d), 0);
+    pc_rio *r = pc_rio_begin(backing, 0, pages, 10 * sector, 0, Done::call, &d);
+    ASSERT_NE(r, nullptr);
+    pc_rio_submit(r);
     while (disk.counters().reads_held != 1)
         pc_yield();
     ASSERT_EQ(write(0, 2, 10), 0);
@@ -338,11 +340,13 @@ TEST_F(BackingTest, AReadIntoPagesFailsAsAskedOrForLackOfMemory)
     void *pages[] = {block};
     Memory::fail_nowait(true);
     Done none;
-    EXPECT_EQ(pc_backing_read_pages(backing, 0, pages, 4096, 0, Done::call, &none), -12);
+    EXPECT_EQ(pc_rio_begin(backing, 0, pages, 4096, 0, Done::call, &none), nullptr);
     Memory::fail_nowait(false);
     disk.fail(Op::read, 1, -5);
     Done d;
-    ASSERT_EQ(pc_backing_read_pages(backing, 0, pages, 4096, 0, Done::call, &d), 0);
+    pc_rio *r = pc_rio_begin(backing, 0, pages, 4096, 0, Done::call, &d);
+    ASSERT_NE(r, nullptr);
+    pc_rio_submit(r);
     EXPECT_EQ(d.wait(), -5);
     EXPECT_FALSE(none.ended);
     pc_free(block);
