@@ -41,7 +41,11 @@ void pc_raise_event(struct pc_host *host) PC_NOEXCEPT;
 usize pc_format(char *buffer, usize size, const char *format, ...) PC_NOEXCEPT PC_PRINTF(3, 4);
 
 /* ---- memory ---------------------------------------------------------------------------- */
-enum pc_how { PC_MAY_SLEEP /* waits for reclaim, starts no I/O (NOIO) */, PC_NOWAIT };
+enum pc_how {
+    PC_MAY_SLEEP, /* waits for reclaim, for as long as it takes; starts no I/O (NOIO) */
+    PC_MAY_FAIL,  /* the same, but tries once and gives up: for a worker others may wait for */
+    PC_NOWAIT
+};
 /* Zeroed, 8-byte aligned (64 from 64 bytes on if a power of two); null when there is none. */
 void *pc_alloc(usize bytes, enum pc_how how) PC_NOEXCEPT;
 void pc_free(const void *p) PC_NOEXCEPT; /* null is fine; may sleep for large blocks */

@@ -284,6 +284,7 @@ private:
     void finish_write(Request &r) noexcept;
     u64 give_back(Request &r) noexcept;
     void give_up(Request &r) noexcept;
+    void tell_of_staged() noexcept;
     void wait_in_order(Request &r) noexcept;
     void admit_worker() noexcept;
     void front_lacks() noexcept;

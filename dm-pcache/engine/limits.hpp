@@ -34,6 +34,9 @@ inline constexpr u32 reserve_tickets = 128;
 inline constexpr u32 relog_bytes = format::data_bytes / 4;
 inline constexpr u32 relog_keys = relog_bytes / log_bytes_per_ticket;
 
+// A write for which there was no memory is tried again after this long.
+inline constexpr u64 memory_retry = 10 * millisecond;
+
 // A staged key is durable after this long at the latest.
 inline constexpr u64 staged_age_limit = second;
 

@@ -10,12 +10,13 @@ namespace pcache::engine
 namespace
 {
 constinit LockClass log_class{"pcache log"};
+constinit LockClass spare_class{"pcache log spare"};
 } // namespace
 
 Log::Log(media::Device &device, media::Metadata &metadata, Segments &segments, Tickets &tickets,
          Shard *shards) noexcept
     : device_(device), metadata_(metadata), segments_(segments), tickets_(tickets), shards_(shards),
-      lock_(log_class)
+      spare_lock_(spare_class), lock_(log_class)
 {
 }
 
@@ -110,6 +111,8 @@ void Log::lead(bool may_sleep) noexcept
 {
     bool hand_over = false;
     for (u32 round = 0; !hand_over; round++) {
+        if (may_sleep)
+            pc_yield();
         u64 number = 0;
         {
             rt::Guard g(lock_);
@@ -183,6 +186,8 @@ Log::Step Log::write_pending(bool may_sleep) noexcept
         }
         if (keys) {
             write_kset(keys);
+            if (may_sleep)
+                pc_yield();
             continue;
         }
         if (!may_sleep)
@@ -305,7 +310,10 @@ void Log::next_segment() noexcept
 {
     SegmentId next;
     while (!segments_.use_spare(next)) {
-        spare_work_.kick();
+        // Here and now, since no work may wait for another. Without a free segment GC is waited
+        // for; by the room that tickets have in the log there is one.
+        if (make_spare())
+            continue;
         progress_.wait([this] { return segments_.has_spare() || closed(); });
         if (closed())
             return;
@@ -353,59 +361,108 @@ void Log::record_stored() noexcept
 
 // ---- workers ------------------------------------------------------------------------------
 
+// With lock_. True: the caller leads from here on, since nobody did, or a leader that must not
+// sleep has handed its role over.
+bool Log::take_lead() noexcept
+{
+    if (leading_ && !handed_over_)
+        return false;
+    leading_ = true;
+    handed_over_ = false;
+    return true;
+}
+
 void Log::commit_worker() noexcept
 {
     {
         rt::Guard g(lock_);
-        if (leading_ && !handed_over_) {
+        if (!take_lead()) {
             again_ = true;
             return;
         }
-        leading_ = true;
-        handed_over_ = false;
     }
     lead(true);
 }
 
+// Both of these are called by works. They lead themselves: the commit worker may not run before the
+// caller has ended, where one thread serves the queue.
 void Log::commit_and_wait() noexcept
 {
-    commit_work_.kick();
-    progress_.wait([this] {
-        rt::Guard g(lock_);
-        return !leading_ && nothing_staged();
-    });
+    for (;;) {
+        bool leads = false;
+        {
+            rt::Guard g(lock_);
+            if (!leading_ && nothing_staged())
+                return;
+            leads = take_lead();
+        }
+        if (leads) {
+            lead(true);
+            continue;
+        }
+        progress_.wait([this] {
+            rt::Guard g(lock_);
+            return !leading_ || handed_over_;
+        });
+    }
 }
 
 void Log::commit_staged_so_far() noexcept
 {
-    u64 round;
+    u64 round = 0;
     awaited_.fetch_add(1);
-    {
-        rt::Guard g(lock_);
-        // One that begins from now on. A leader at work does another one.
-        round = rounds_ + 1;
-        again_ = true;
+    for (;;) {
+        bool leads = false;
+        {
+            rt::Guard g(lock_);
+            // One that begins from now on. A leader at work does another one.
+            round = round ? round : rounds_ + 1;
+            if (rounds_done_.load_acquire() >= round || closed())
+                break;
+            leads = !mutant(Mutant::commit_by_the_worker) && take_lead();
+            again_ = !leads;
+        }
+        if (leads) {
+            lead(true);
+            continue;
+        }
+        if (mutant(Mutant::commit_by_the_worker))
+            commit_work_.kick();
+        progress_.wait([this, round] {
+            rt::Guard g(lock_);
+            const bool free = !leading_ || handed_over_;
+            return rounds_done_.load_acquire() >= round || closed() ||
+                   (free && !mutant(Mutant::commit_by_the_worker));
+        });
     }
-    commit_work_.kick();
-    progress_.wait([this, round] { return rounds_done_.load_acquire() >= round || closed(); });
     awaited_.fetch_add(~0u);
 }
 
 // Makes the spare: step 1 of "New log segment", in small steps and long before it is needed.
 void Log::spare_worker() noexcept
 {
+    if (make_spare())
+        listener_.committed(listener_.context); // the log has room again
+}
+
+// True: there is a spare. False: no segment is free, or the log is dead. Sleeps.
+bool Log::make_spare() noexcept
+{
+    rt::Guard g(spare_lock_);
     SegmentId s;
-    if (closed() || segments_.has_spare() || !segments_.take_for_log(s))
-        return;
-    if (!zero_segment(s)) {
+    for (;;) {
+        if (segments_.has_spare())
+            return true;
+        if (closed() || !segments_.take_for_log(s))
+            return false;
+        if (zero_segment(s))
+            break;
         (void)segments_.mark_bad(s);
         segments_.release(s); // retired by that
-        spare_work_.kick();
-        return;
     }
     segments_.set_spare(s);
     progress_.wake();
-    listener_.committed(listener_.context); // the log has room again
+    return true;
 }
 
 // False: something in it cannot be read. Such a page may have lost its mapping, and is not stored

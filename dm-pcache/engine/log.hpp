@@ -119,8 +119,10 @@ private:
     void store_record(const void *record, u32 bytes) noexcept;
     format::RecordFlags flags_of_next() noexcept;
     void record_stored() noexcept;
+    bool take_lead() noexcept;
     void commit_worker() noexcept;
     void spare_worker() noexcept;
+    bool make_spare() noexcept;
     bool zero_segment(SegmentId s) noexcept;
 
     media::Device &device_;
@@ -133,8 +135,9 @@ private:
 
     rt::Atomic<u64> staged_{0}; // bit per shard with staged keys
 
-    SpinLock lock_;  // guards the next five
-    u64 rounds_ = 0; // of group commit, begun
+    Mutex spare_lock_; // one at a time makes the spare
+    SpinLock lock_;    // guards the next five
+    u64 rounds_ = 0;   // of group commit, begun
     bool leading_ = false;
     bool handed_over_ = false;
     bool again_ = false;

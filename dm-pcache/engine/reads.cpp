@@ -225,14 +225,19 @@ void Cache::insert_fill(Fill &f) noexcept
         copy_fill(f, r);
         staged = stage_fill(f, r);
     }
-    if (r.tickets.front() && parts_->heads.cancel(r))
-        reclaim_work_.kick();
+    if (r.tickets.front()) {
+        if (parts_->heads.cancel(r))
+            reclaim_work_.kick();
+        if (front_short_.read())
+            admit_work_.kick();
+    }
     if (r.refilled && parts_->tickets.low())
         parts_->log.kick();
     if (staged) {
         parts_->log.staged_first();
         reclaim_work_.kick_after(idle_before_write_back);
     }
+    tell_of_staged();
 }
 
 void Cache::copy_fill(const Fill &f, const Reservation &r) noexcept

@@ -82,7 +82,7 @@ public:
 
     // Gives the pool what `operations` inserts or removes may take (and a little more, so that most
     // operations need no visit here). False: no memory, or the budget is used up. Call without the
-    // lock. How: PC_NOWAIT or PC_MAY_SLEEP.
+    // lock. How: any.
     bool provide(u32 operations, NodeBudget &budget, pc_how how) noexcept;
     // The same for one, sleeping until there is memory, and whatever the budget says.
     void provide_for_eviction(NodeBudget &budget) noexcept { provide_anyway(budget, true); }

@@ -4,7 +4,7 @@
 // Waiting writes: one queue, served in order by the admit worker, which alone takes from its front.
 // Whoever frees what they may wait for (credit, space, tickets, room in the log, index nodes) kicks
 // the worker; a write that starts to wait kicks it, too, since what it lacked may have come
-// meanwhile. Nothing is polled.
+// meanwhile. Nothing is polled but memory, where an index node could not be had.
 //
 // A write that waits because something is short is overtaken by nobody (ordered_). One that waits
 // only for the worker's turn does not hold up others: where there is plenty, a new write goes its
@@ -40,6 +40,7 @@ pc_verdict Cache::map_write(pc_bio *bio, void *memory, const pc_io &io) noexcept
         const bool whole = reserve(r);
         const pc_how how = mutant(Mutant::map_sleeps) ? PC_MAY_SLEEP : PC_NOWAIT;
         if (copy_and_stage(r, how) && whole) {
+            tell_of_staged();
             finish_write(r);
             return PC_TAKEN;
         }
@@ -174,8 +175,18 @@ u64 Cache::give_back(Request &r) noexcept
 void Cache::give_up(Request &r) noexcept
 {
     const u64 bytes = give_back(r);
-    if (r.admitted && parts_->pacing.give(bytes) && anybody_waiting())
+    const bool credit = r.admitted && parts_->pacing.give(bytes);
+    if ((credit && anybody_waiting()) || front_short_.read())
         admit_work_.kick();
+}
+
+// A key was staged. If the front of the queue was tried before, the tickets that it lacks may be
+// those of this key, and nobody else asks for a commit. No barrier is needed: whoever sets
+// front_short_ kicks the commit afterwards, and that takes the lock under which the key was staged.
+void Cache::tell_of_staged() noexcept
+{
+    if (front_short_.read() && !mutant(Mutant::staged_not_told))
+        parts_->log.kick();
 }
 
 void Cache::wait_in_order(Request &r) noexcept
@@ -203,7 +214,7 @@ bool Cache::write_now(Request &r) noexcept
         return false; // pacing is on: the reclaim worker is at work, and landed() kicks
     }
     const bool whole = reserve(r);
-    const bool staged = copy_and_stage(r, PC_MAY_SLEEP);
+    const bool staged = copy_and_stage(r, PC_MAY_FAIL);
     if (staged && whole)
         return true;
     call_for_help(r, staged);
@@ -223,6 +234,9 @@ void Cache::front_lacks() noexcept
 void Cache::call_for_help(const Request &r, bool staged) noexcept
 {
     front_lacks();
+    // Out of memory, which nobody tells of, or of its share, which GC gives back.
+    if (!staged && parts_->budget.used() < parts_->budget.limit())
+        admit_work_.kick_after(memory_retry);
     starved_.set(!staged);
     short_of_space_.set(!staged || r.reservation.no_segment || !parts_->tickets.log_has_room());
     parts_->log.kick();

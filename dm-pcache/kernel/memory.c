@@ -28,6 +28,8 @@ void *pc_alloc(usize bytes, enum pc_how how)
 {
     if (how == PC_MAY_SLEEP)
         return alloc_sleeping(bytes);
+    if (how == PC_MAY_FAIL)
+        return kmalloc(bytes, GFP_NOIO | __GFP_NORETRY | __GFP_NOWARN | __GFP_ZERO);
     return kmalloc(bytes, GFP_NOWAIT | __GFP_NOWARN | __GFP_ZERO);
 }
 

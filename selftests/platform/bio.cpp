@@ -226,7 +226,7 @@ void pc_bio_accept(pc_bio *bio, u32 bytes) noexcept
 
 void *pc_alloc(usize bytes, pc_how how) noexcept
 {
-    if (how == PC_MAY_SLEEP)
+    if (how != PC_NOWAIT)
         sched::assert_may_sleep("pc_alloc");
     if (refuse(how))
         return nullptr;

@@ -30,6 +30,8 @@ struct pc_work {
 };
 static_assert(sizeof(pc_work) <= PC_WORK_SIZE && alignof(pc_work) <= PC_WORK_ALIGN);
 
+std::atomic<bool> one_worker{false}; // World::set_one_worker
+
 struct pc_queue {
     std::string name;
     std::mutex lock;
@@ -140,10 +142,18 @@ void pc_queue::kick(pc_work *w, u64 due)
         pending.push_back(w);
     }
     // As many threads as works are queued or run; the rest of the idle ones wait for the time.
-    if (threads.size() < pending.size() + running.size())
+    if (threads.empty() || (!one_worker && threads.size() < pending.size() + running.size()))
         threads.emplace_back([this] { serve(); });
     changed.notify_all();
 }
+
+namespace pcache::selftest
+{
+void World::set_one_worker(bool on)
+{
+    one_worker = on;
+}
+} // namespace pcache::selftest
 
 extern "C" {
 

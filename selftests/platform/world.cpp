@@ -107,6 +107,7 @@ World::~World()
 {
     sched::stop();
     set_yield_hook(nullptr);
+    set_one_worker(false);
     std::string left = leaks();
     if (!left.empty())
         fprintf(stderr, "world: left behind: %s\n", left.c_str());

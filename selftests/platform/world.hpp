@@ -305,6 +305,10 @@ public:
     // PC_END_REQUEUE.
     void set_noflush(pc_table *t, bool on);
 
+    // All works of a queue in one thread, as where the kernel has no memory for more: a work that
+    // waits for another then waits for ever. Before the engine starts; ends with the World.
+    void set_one_worker(bool on);
+
     void set_cpus(u32 n); // 1 to 64, default 8; before the engine starts
 
     // One instant for all devices.

@@ -231,7 +231,7 @@ usize pc_format(char *buffer, usize size, const char *format, ...) noexcept
 
 void *pc_alloc(usize bytes, pc_how how) noexcept
 {
-    if (how == PC_MAY_SLEEP)
+    if (how != PC_NOWAIT)
         sched::assert_may_sleep("pc_alloc");
     sched::point();
     if (refuse_allocation(how))

@@ -299,6 +299,88 @@ TEST(Space, AWriteThatWasTriedInVainIsNotOvertaken)
     rig.world.set_fence_hook(nullptr);
 }
 
+// Neither by memory coming back nor by another request: in map() there was none for an index node,
+// nor for the worker.
+TEST(Space, AWriteThatLackedAnIndexNodeOnceEnds)
+{
+    Rig rig(segments);
+    rig.start();
+    std::this_thread::sleep_for(300ms); // the spare is made, nothing goes on
+    Bio bio(Rig::pattern(0, piece, 1));
+    Memory::fail(1, 2); // map()'s own, and the worker's
+    ASSERT_EQ(rig.map(bio, {PC_WRITE, 0, piece, 0, 0}), PC_TAKEN);
+    const auto end = std::chrono::steady_clock::now() + 10s;
+    while (!bio.ended() && std::chrono::steady_clock::now() < end)
+        std::this_thread::sleep_for(1ms);
+    EXPECT_TRUE(bio.ended()) << "it waits for another write";
+    if (!bio.ended())
+        EXPECT_EQ(rig.try_write(8 * piece, Image(piece)), 0); // so that it ends
+    EXPECT_EQ(bio.wait(), 0);
+}
+
+// All tickets are held by writes that are being copied. When they are staged the one that waits is
+// told by them, and not by the timer of staged keys: the cache is never idle.
+TEST(Space, AWriteThatWaitsForTicketsIsToldWhenTheirHoldersAreStaged)
+{
+    Gate gate;
+    Rig rig(segments + 1, u64{16} << 20);
+    ASSERT_EQ(rig.create({"2", "data_crc", "true"}), 0) << rig.sentence;
+    ASSERT_EQ(rig.resume(), 0);
+    constexpr u32 bytes = 65536, n = 80;
+    rig.write_pattern(15u << 20, piece); // what is read below, without a fill
+    ASSERT_EQ(rig.flush(), 0);
+    std::this_thread::sleep_for(300ms);
+    std::vector<std::unique_ptr<Bio>> bios;
+    std::vector<std::thread> threads;
+    for (u32 i = 0; i < n; i++) {
+        bios.push_back(std::make_unique<Bio>(Rig::pattern(i * bytes, bytes, 1)));
+        bios.back()->on_read([&] { gate.pass(); });
+    }
+    for (u32 i = 0; i < n; i++)
+        threads.emplace_back([&, i] {
+            const OnCpu cpu(i % 8);
+            EXPECT_EQ(rig.map(*bios[i], {PC_WRITE, i * bytes, bytes, 0, 0}), PC_TAKEN);
+        });
+    ASSERT_TRUE(gate.reached());
+    std::this_thread::sleep_for(500ms);
+    Bio last(Rig::pattern(0, bytes, 1));
+    ASSERT_EQ(rig.map(last, {PC_WRITE, 100 * bytes, bytes, 0, 0}), PC_TAKEN);
+    std::this_thread::sleep_for(100ms);
+    EXPECT_FALSE(last.ended()) << "there are more tickets than this test holds";
+    std::atomic<bool> stop{false};
+    std::thread reader([&] {
+        while (!stop) {
+            (void)rig.read(15u << 20, 512);
+            std::this_thread::sleep_for(10ms);
+        }
+    });
+    gate.open();
+    const auto begin = std::chrono::steady_clock::now();
+    last.wait();
+    const auto took = std::chrono::steady_clock::now() - begin;
+    stop = true;
+    reader.join();
+    EXPECT_LT(took, 500ms) << "a timer told it";
+    for (std::thread &t : threads)
+        t.join();
+    for (auto &b : bios)
+        EXPECT_EQ(b->wait(), 0);
+}
+
+// The kernel may have no memory for threads; then the works of a cache run one after the other.
+TEST(Space, AWorkNeverWaitsForAnotherOne)
+{
+    Rig rig(segments);
+    rig.world.set_one_worker(true);
+    rig.start();
+    Flood flood(rig);
+    flood.send(too_much);
+    EXPECT_TRUE(flood.all()) << flood.ended() << " of " << too_much << " ended";
+    rig.write_pattern(0, piece); // staged, then committed by an idle cache
+    std::this_thread::sleep_for(500ms);
+    rig.check("with one thread for all works");
+}
+
 TEST(Space, NothingIsAdmittedBelowTheLowWaterMarkWhileNothingComesBack)
 {
     Rig rig(segments);
