@@ -188,7 +188,7 @@ PCACHE_MUTANT(data_without_fence, "45", "a key is staged before its data is fenc
 PCACHE_MUTANT(fence_on_another_cpu, "45", "between data and fence the CPU may change", "sim")
 PCACHE_MUTANT(map_sleeps, "42", "map() may sleep for memory", "sim")
 PCACHE_MUTANT(waiters_overtaken, "17", "a write does not queue behind those that wait",
-              "Space.PacedWrites*")
+              "Space.AWriteThatWasTriedInVain*")
 PCACHE_MUTANT(all_queue_up, "17", "a write queues behind those that wait though nothing is short",
               "Space.AWriteGoesItsOwnWay*")
 PCACHE_MUTANT(waiters_reversed, "17", "the last one that waits is served first",
