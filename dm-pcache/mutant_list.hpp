@@ -322,6 +322,9 @@ PCACHE_MUTANT(recovery_over_budget, "-", "recovery takes what memory the log ask
 PCACHE_MUTANT(lost_passed, "50", "dirty tail passes what is lost", "Poison.WhatIsLostIsLost*")
 PCACHE_MUTANT(lost_taken_for_clean, "15, 50", "what is lost is read from the backing device",
               "Poison.DirtyDataOnABadLineFailsThatRangeAloneUntilItIsWrittenAnew")
+PCACHE_MUTANT(flushed_yet_lost, "50",
+              "what a batch has just made durable on the backing device is declared lost",
+              "WriteBack.WhatABatchHasFlushed*")
 PCACHE_MUTANT(staged_taken_for_clean, "50", "what is only staged is judged as if it were clean",
               "Poison.DirtyDataThatIsOnlyStagedFailsToo")
 PCACHE_MUTANT(lost_read_elsewhere, "50", "a read of lost data goes to the backing device",

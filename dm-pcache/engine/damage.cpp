@@ -274,7 +274,16 @@ rt::Error Damage::judge(const Piece &p) noexcept
     if (!now.hit || !(now.place == p.place) || now.generation != p.generation)
         return rt::Error::none;
     const u32 sectors = rt::min(now.sectors, p.sectors);
-    RT_TRY(find_dirty(p));
+    for (bool flushed = landed.is_flushed();; flushed = true) {
+        RT_TRY(find_dirty(p, flushed ? landed.end() : metadata_.dirty_tail()));
+        if (mark_unreadable(p, sectors, flushed))
+            return rt::Error::none;
+    }
+}
+
+// By what find_dirty() found. False: what was dirty then has been flushed in this moment.
+bool Damage::mark_unreadable(const Piece &p, u32 sectors, bool flushed) noexcept
+{
     for (u32 at = 0; at < sectors;) {
         const Place place{p.place.segment, p.place.sector + at};
         bool readable;
@@ -284,24 +293,26 @@ rt::Error Damage::judge(const Piece &p) noexcept
             const u32 begin = at;
             while (at < end && dirty(at) == dirty(begin))
                 at++;
-            if (!readable)
-                (void)mark(p.sector + begin, at - begin, {place.segment, p.place.sector + begin},
-                           dirty(begin) && !mutant(Mutant::lost_taken_for_clean)
-                               ? extent_flag::lost
-                               : extent_flag::ghost,
-                           PC_MAY_SLEEP);
+            if (readable)
+                continue;
+            const bool lost = dirty(begin) && !mutant(Mutant::lost_taken_for_clean);
+            if (lost && !flushed && !landed.declare_lost())
+                return false;
+            (void)mark(p.sector + begin, at - begin, {place.segment, p.place.sector + begin},
+                       lost ? extent_flag::lost : extent_flag::ghost, PC_MAY_SLEEP);
         }
     }
-    return rt::Error::none;
+    return true;
 }
 
-// Which sectors of the piece a dirty key of the log covers. Error::io: the log cannot be read, or
+// Which sectors of the piece a key of the log covers that is dirty and stands at `from` or behind
+// it. Error::io: the log cannot be read, or
 // nothing is stored any more; then nobody knows.
-rt::Error Damage::find_dirty(const Piece &p) noexcept
+rt::Error Damage::find_dirty(const Piece &p, format::LogPosition from) noexcept
 {
     __builtin_memset(dirty_, 0, sizeof(dirty_));
     const format::LogPosition head = log_.durable_head();
-    for (format::LogPosition at = metadata_.dirty_tail(); !(at == head);) {
+    for (format::LogPosition at = from; !(at == head);) {
         media::Record r;
         if (reader_.read(device_, at, r) != media::ReadOutcome::good) {
             log_.page_lost(at);

@@ -10,15 +10,17 @@
 //
 // Whether a range is dirty is asked of the log, not guessed: what the index points to was staged
 // when it was looked up, so after a commit its key is in a durable record, and it is dirty if that
-// record stands between dirty tail and the head. So that the two stand still meanwhile, and no
-// record in between is freed, whoever moves a tail holds `tails` (write-back when a batch has
-// landed, GC for a pass): never while it waits for the backing device.
+// record stands between dirty tail and the head; of a batch of write-back that has been FLUSHed,
+// and that dirty tail is about to pass, behind its end (landed.hpp). So that the two stand still
+// meanwhile, and no record in between is freed, whoever moves a tail holds `tails` (write-back when
+// a batch has landed, GC for a pass): never while it waits for the backing device.
 //
 // A read is handed over by map() in its own memory: nothing is allocated for it, and the queue is
 // bounded by the requests that device-mapper has. Locks: `tails`, inside it a shard's lock;
 // `lock_` guards the queue.
 #pragma once
 #include "dm-pcache/engine/checksums.hpp"
+#include "dm-pcache/engine/landed.hpp"
 #include "dm-pcache/engine/log.hpp"
 #include "dm-pcache/engine/summed_reads.hpp"
 #include "dm-pcache/media/record_reader.hpp"
@@ -51,6 +53,7 @@ public:
     void stop() noexcept;
 
     Mutex tails;
+    Landed landed; // of write-back's batch
 
     // How many sectors from `place` on, of `sectors`, are alike: all readable or all not. `sector`:
     // what they hold. With data_crc a key is readable if its data is what was written. What is not
@@ -87,7 +90,8 @@ private:
     Piece look_up(u64 sector, u32 sectors) noexcept;
     rt::Error copy_live(const Piece &p, Request &r, u32 at) noexcept;
     rt::Error judge(const Piece &p) noexcept;
-    rt::Error find_dirty(const Piece &p) noexcept;
+    bool mark_unreadable(const Piece &p, u32 sectors, bool flushed) noexcept;
+    rt::Error find_dirty(const Piece &p, format::LogPosition from) noexcept;
     void take_dirty(const Piece &p, const format::Key &k) noexcept;
     u32 mark_some(u64 sector, u32 sectors, Place place, u32 flag, pc_how how) noexcept;
     void tell(u32 flag, u64 sector, u32 sectors) noexcept;

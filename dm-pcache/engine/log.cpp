@@ -445,7 +445,7 @@ void Log::spare_worker() noexcept
         listener_.committed(listener_.context); // the log has room again
 }
 
-// True: there is a spare. False: no segment is free, or the log is dead. Sleeps.
+// True: there is a spare. False: no segment is free, or the log has closed. Sleeps.
 bool Log::make_spare() noexcept
 {
     rt::Guard g(spare_lock_);

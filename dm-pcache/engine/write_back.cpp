@@ -95,13 +95,14 @@ bool WriteBack::still_in_hand() const noexcept
 rt::Error WriteBack::begin_batch() noexcept
 {
     halts_seen_ = halts_.load_acquire();
-    lost_before_ = damage_.sectors_lost();
     found_lost_ = in_hand_ = false;
     bytes_ = 0;
     batch_.clear();
     to_send_.everything();
     RT_TRY(gather(end_, bytes_));
     to_land_.set(bytes_);
+    rt::Guard g(damage_.tails);
+    damage_.landed.begin(end_);
     return rt::Error::none;
 }
 
@@ -130,14 +131,20 @@ rt::Error WriteBack::run_batch(bool &moved) noexcept
         batches_++;
     }
     in_hand_ = false;
+    // If nothing of it is lost so far, nothing will be: what cannot be read from now on is clean.
+    const bool whole = !found_lost_ && damage_.landed.flush_went_well();
     // Not before: the backing device may take its time, and whoever looks at what is dirty must not
-    // wait for it. What a read has found lost meanwhile may be of this batch.
+    // wait for it.
     rt::Guard g(damage_.tails);
-    if ((found_lost_ || damage_.sectors_lost() != lost_before_) && !mutant(Mutant::lost_passed))
-        return unless_halted(pass_lost(end_, moved));
-    move_dirty_tail(end_, bytes_);
-    moved = true;
-    return rt::Error::none;
+    rt::Error e = rt::Error::none;
+    if (whole || mutant(Mutant::lost_passed)) {
+        move_dirty_tail(end_, bytes_);
+        moved = true;
+    } else {
+        e = pass_lost(end_, moved);
+    }
+    damage_.landed.over();
+    return unless_halted(e);
 }
 
 // `bytes`: what the dirty keys of the records that it passes stand for. What was not sent has not

@@ -200,7 +200,6 @@ private:
     Resend to_send_, failed_;
     bool in_hand_ = false;
     u32 halts_seen_ = 0;
-    u64 lost_before_ = 0;
     // In sectors, of this attempt: of the keys that have not landed, of what is sent for them, of
     // what has landed.
     u64 key_sectors_ = 0, piece_sectors_ = 0;

@@ -341,6 +341,52 @@ TEST(WriteBack, ABatchThatIsBeingGatheredIsGivenUpWhenItIsHalted)
 }
 #endif
 
+// ---- what cannot be read right behind the FLUSH
+// -------------------------------------------------
+
+// In front of the very lock under which dirty tail moves. What stands behind the batch is lost as
+// ever.
+TEST(WriteBack, WhatABatchHasFlushedIsCleanThoughDirtyTailHasNotPassedItYet)
+{
+    DamageRig rig(32);
+    std::atomic<bool> armed{false};
+    int of_the_batch = 1, behind_it = 1;
+    const auto read = [&](u64 offset) {
+        Bio bio(page);
+        const pc_verdict v = rig.map(bio, {PC_READ, offset, page, 0, 0});
+        if (v != PC_TAKEN)
+            return -1000;
+        const int e = bio.wait();
+        return e ? e : std::memcmp(bio.data(), &rig.model[offset], page) ? -2000 : 0;
+    };
+    rig.start();
+    rig.keep_dirty(true);
+    rig.write_record(0, page);
+    rig.write_record(8 * page, page);
+    rig.set_backing_hook([&](Op op, u64, u64) {
+        if (op == Op::flush && !armed.exchange(true))
+            World::at_mutex(1, [&] {
+                rig.poison_data(0, 0);
+                rig.poison_data(1, 0);
+                of_the_batch = read(0);
+                behind_it = read(8 * page);
+            });
+        return 0;
+    });
+    rig.keep_dirty(false);
+    ASSERT_TRUE(soon([&] { return armed && field(rig, dirty_tail) != "0:0"; })) << rig.status();
+    EXPECT_EQ(of_the_batch, 0) << "the backing device has it";
+    EXPECT_EQ(behind_it, -5);
+    EXPECT_EQ(read(8 * page), -5);
+    rig.set_backing_hook(nullptr);
+    rig.remove();
+    rig.start();
+    EXPECT_TRUE(rig.read(0, page) == Rig::pattern(0, page, rig.version_of(0)));
+    EXPECT_EQ(read(8 * page), -5) << "in the next life";
+    rig.remove();
+    rig.media.cure();
+}
+
 // ---- the set of ranges
 // -----------------------------------------------------------------------------
 
