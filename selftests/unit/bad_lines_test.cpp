@@ -121,8 +121,8 @@ TEST_F(BadLines, OfAPageKnownToBeBadDataInTheOtherUnitsIsRead)
         Bio bio(512);
         ASSERT_EQ(rig.map(bio, {PC_READ, 2 * 8192 + i * 512, 512, 0, 0}), PC_TAKEN);
         EXPECT_EQ(bio.wait(), i == 3 ? -5 : 0) << i;
-        if (i != 3)
-            EXPECT_EQ(std::memcmp(bio.data(), &rig.model[2 * 8192 + i * 512], 512), 0) << i;
+        const bool same = std::memcmp(bio.data(), &rig.model[2 * 8192 + i * 512], 512) == 0;
+        EXPECT_TRUE(same || i == 3) << i;
     }
     end(rig);
 }
