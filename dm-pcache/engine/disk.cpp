@@ -43,8 +43,10 @@ rt::Error Cache::any_dirty(bool &dirty, media::Refusal &why) noexcept
     const format::LogPosition head = p.log.durable_head();
     media::Record r;
     for (format::LogPosition at = p.metadata.dirty_tail(); at != head && !dirty; at = r.behind()) {
-        if (reader.read(device_, at, r) != media::ReadOutcome::good)
+        if (reader.read(device_, at, r) != media::ReadOutcome::good) {
+            p.log.page_lost(at);
             return media::refuse(why, rt::Error::io, media::unread_log_sentence);
+        }
         for (u32 i = 0; i < r.keys(); i++)
             dirty |= !(reader.key(i).flags & format::key_clean);
         pc_yield();

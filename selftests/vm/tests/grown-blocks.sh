@@ -5,7 +5,8 @@
 # dirty data refuses the device, and the way on that the sentence names leads on.
 #
 # guest: --memory memmap:512M --disk 256M,serial=backing --cpus 2 --timeout 300
-# check: 6.12 6.1
+# check: 6.12
+# long: 6.1
 . /test/lib.sh
 
 DISK=$BACKING

@@ -4,7 +4,8 @@
 # And requests that must not wait, over a device that takes few segments.
 #
 # guest: --memory memmap:560M --disk 64M,serial=backing,segments=14 --cpus 2 --timeout 200
-# check: 6.12 6.1
+# check: 6.12
+# long: 6.1
 . /test/lib.sh
 
 must modprobe -C /dev/null null_blk nr_devices=1 gb=1 bs=512 submit_queues=1 poll_queues=1 irqmode=2 completion_nsec=200000

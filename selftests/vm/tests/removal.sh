@@ -4,7 +4,8 @@
 # And who else may be on the devices.
 #
 # guest: --memory memmap:1200M --disk 256M,serial=backing --disk 64M,serial=other --cpus 2 --timeout 240
-# check: 6.12 6.1
+# check: 6.12
+# long: 6.1
 . /test/lib.sh
 
 OTHER=$(disk other)
