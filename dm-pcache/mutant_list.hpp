@@ -409,6 +409,7 @@ PCACHE_MUTANT(home_not_closed, "-",
               "a table is destroyed and the cache whose home it is stays open", "Tables.*")
 PCACHE_MUTANT(removal_not_heard, "-", "the notice that the cache device goes is not heard",
               "Removal.*")
+PCACHE_MUTANT(failed_not_resumed, "-", "the resume of a failed cache is refused", "Removal.*")
 PCACHE_MUTANT(accepted_while_suspended, "-", "accept_loss begins on a suspended device",
               "AcceptLoss.*Suspended*")
 PCACHE_MUTANT(grown_media_refused, "-", "a reload is refused when the cache device has grown",

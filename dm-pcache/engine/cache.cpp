@@ -548,7 +548,7 @@ rt::Error Cache::begin_next_session(const TableFit &fit, media::Refusal &why) no
 
 rt::Error Cache::resume(media::Refusal &why) noexcept
 {
-    if (state() == State::read_only) {
+    if (const State now = state(); now == State::read_only || now == State::failed) {
         end_suspend();
         return rt::Error::none;
     }

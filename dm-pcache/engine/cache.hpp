@@ -139,6 +139,7 @@ public:
     // After quiesce(): a new session over the same index. Refused, still suspended, when the table
     // ends in front of dirty data, or the backing device has become smaller, or was changed and
     // there is dirty data for it; it may be called again.
+    // A read-only or failed cache goes on as such.
     rt::Error resume(media::Refusal &why) noexcept;
     // Between begin_suspend() and the end of the next resume, or undo_suspend(): a message that
     // waits for anything ends with Error::busy. Any context.

@@ -245,17 +245,22 @@ rt::Error activate(pc_target *t, media::Refusal &why) noexcept
         break;
     case engine::State::suspended:
     case engine::State::read_only:
+    case engine::State::failed:
         e = i.cache.resume(why);
         break;
     case engine::State::running:
         i.cache.undo_suspend();
         break;
-    case engine::State::failed:
-        e = rt::Error::io;
-        why.sentence = "the cache has failed: remove the device";
-        break;
     }
-    return e;
+    if (i.cache.state() != engine::State::failed)
+        return e;
+    if (mutant(Mutant::failed_not_resumed))
+        return rt::Error::io;
+    // Refused, the device would stay suspended: what device-mapper holds back would never end, and
+    // no one who waits for it lets the device be removed.
+    pc_log(i.cache.host(), PC_WARN,
+           "resumed, but the cache has failed: all I/O ends with an error: remove the device");
+    return rt::Error::none;
 }
 
 } // namespace

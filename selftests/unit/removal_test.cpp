@@ -29,6 +29,17 @@ bool fails_then(Rig &rig)
     return comes_true([&] { return rig.status() == "Fail"; });
 }
 
+void all_ends_with_errors(Rig &rig)
+{
+    Bio read(4096);
+    const pc_io io{PC_READ, 0, 4096, 0, 0};
+    EXPECT_EQ(rig.try_write(0, Image(4096)), -5);
+    EXPECT_EQ(rig.flush(), -5);
+    EXPECT_EQ(rig.map(read, io), PC_FAIL);
+    EXPECT_EQ(rig.status(), "Fail");
+    EXPECT_EQ(rig.message({"gc_percent", "50"}), -16);
+}
+
 } // namespace
 
 TEST(Removal, ACacheWhoseDeviceGoesFailsAndNoRequestIsServedAnyMore)
@@ -46,7 +57,9 @@ TEST(Removal, ACacheWhoseDeviceGoesFailsAndNoRequestIsServedAnyMore)
     std::atomic<u64> fences{0};
     rig.world.set_fence_hook([&] { fences++; });
     rig.suspend();
-    EXPECT_EQ(rig.resume(), -5);
+    ASSERT_EQ(rig.resume(), 0);
+    EXPECT_EQ(rig.try_write(0, Image(4096)), -5);
+    rig.suspend();
     rig.destroy();
     rig.world.set_fence_hook(nullptr);
     EXPECT_EQ(fences, 0u) << "something was stored on a device that is going";
@@ -70,15 +83,48 @@ TEST(Removal, WritesThatWaitForSpaceEnd)
     EXPECT_TRUE(fails_then(rig)) << rig.status();
 }
 
-TEST(Removal, ASuspendedCacheFailsAndIsNotResumed)
+// What device-mapper holds back while the device is suspended must end some day.
+TEST(Removal, ASuspendedCacheFailsAndIsResumedToAnswerWithErrors)
+{
+    for (const bool noflush : {false, true}) {
+        Rig rig;
+        rig.start();
+        rig.write_pattern(0, 64u << 10);
+        rig.suspend(noflush);
+        rig.media.take_away();
+        ASSERT_TRUE(fails_then(rig)) << rig.status();
+        std::atomic<u64> fences{0};
+        rig.world.set_fence_hook([&] { fences++; });
+        for (unsigned i = 0; i < 2; i++) { // it may be suspended again
+            ASSERT_EQ(rig.resume(), 0) << rig.last_error();
+            EXPECT_TRUE(rig.world.said("resumed, but the cache has failed"));
+            all_ends_with_errors(rig);
+            rig.suspend(noflush);
+        }
+        rig.destroy();
+        rig.world.set_fence_hook(nullptr);
+        EXPECT_EQ(fences, 0u) << "something was stored on a device that is going";
+    }
+}
+
+// Failed for another reason, by the suspend itself.
+TEST(Removal, ACacheThatFailedInASuspendIsResumedToAnswerWithErrors)
 {
     Rig rig;
     rig.start();
     rig.write_pattern(0, 64u << 10);
+    rig.backing.set_hook([](Op op, u64, u64) { return op == Op::flush ? -5 : 0; });
     rig.suspend();
-    rig.media.take_away();
-    ASSERT_TRUE(fails_then(rig)) << rig.status();
-    EXPECT_EQ(rig.resume(), -5);
+    ASSERT_EQ(rig.status(), "Fail");
+    ASSERT_EQ(rig.resume(), 0) << rig.last_error();
+    all_ends_with_errors(rig);
+    rig.suspend();
+    EXPECT_EQ(rig.resume(), 0);
+    rig.suspend();
+    rig.backing.set_hook(nullptr);
+    rig.destroy();
+    rig.start();
+    rig.check("what was flushed is there at the next activation");
 }
 
 TEST(Removal, ATableThatIsLoadedWhenItsDeviceGoesIsNotActivated)

@@ -115,13 +115,21 @@ ok "and then ends" wait_until 20 unbound
 must bind
 ok "what was flushed is there when the namespace is back" sh -c ". /test/lib.sh >/dev/null; open_cache && reads_pattern kept $DEV 0 65536"
 
-# Suspended, with another table loaded.
+# Suspended, with another table loaded and a write that waits.
 must dmsetup suspend --noudevsync pcache
 must dmsetup load pcache --table "$T"
+dd if=/dev/zero of=$DEV bs=4k count=1 oflag=direct conv=notrunc 2>/tmp/dd.out &
+dd_pid=$!
+sleep 1
 unbind &
 ok "a suspended cache fails, too" wait_until 20 failed
-fails "and is not resumed" dmsetup resume --noudevsync pcache
-must close_cache
+mark_log
+must kill -0 $dd_pid
+ok "the failed cache is resumed" dmsetup resume --noudevsync pcache
+ok "and the kernel log says what that means" logged "resumed, but the cache has failed"
+waited_in_vain() { ! wait $dd_pid && grep "Input/output error" /tmp/dd.out; }
+ok "what waited ends with an error" waited_in_vain
+ok "and the device can be removed" close_cache
 ok "unbinding ends then" wait_until 20 unbound
 must bind
 
