@@ -212,6 +212,21 @@ void pc_wio_drop(struct pc_wio *w)
     bio_io_error(&w->bio);
 }
 
+/* As the block layer counts them (get_max_io_size() in block/blk-merge.c). */
+static u32 most_sectors(const struct queue_limits *limits, u64 sector)
+{
+    u32 physical = limits->physical_block_size >> SECTOR_SHIFT;
+    u32 logical = limits->logical_block_size >> SECTOR_SHIFT;
+    u32 most = limits->max_sectors;
+    u32 start = sector & (physical - 1);
+    u32 end;
+
+    if (limits->chunk_sectors)
+        most = min(most, limits->chunk_sectors - (u32)sector_div(sector, limits->chunk_sectors));
+    end = (start + most) & ~(physical - 1);
+    return end > start ? end - start : most & ~(logical - 1);
+}
+
 /*
  * A bio that the block layer has to split and must not wait ends with EAGAIN, however often it is
  * sent.
@@ -220,16 +235,13 @@ static bool may_be_split(const struct bio *bio)
 {
     struct request_queue *q = bdev_get_queue(bio->bi_bdev);
     u64 start = get_start_sect(bio->bi_bdev) + bio->bi_iter.bi_sector;
-    u32 chunk = q->limits.chunk_sectors;
     u32 segments = 0;
     u16 i;
 
     for (i = 0; i < bio->bi_vcnt; i++)
         segments += (bio->bi_io_vec[i].bv_len - 1) / queue_max_segment_size(q) + 1;
-    if (segments > queue_max_segments(q) || bio_sectors(bio) > queue_max_sectors(q) ||
-        queue_virt_boundary(q) > PAGE_SIZE - 1)
-        return true;
-    return chunk && sector_div(start, chunk) + bio_sectors(bio) > chunk;
+    return segments > queue_max_segments(q) || queue_virt_boundary(q) > PAGE_SIZE - 1 ||
+           bio_sectors(bio) > most_sectors(&q->limits, start);
 }
 
 struct pc_rio *pc_rio_begin(struct pc_backing *b, u64 offset, void *const *pages, u32 bytes,

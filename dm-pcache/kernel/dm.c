@@ -134,6 +134,8 @@ static bool translate(struct dm_target *ti, struct bio *bio, struct pc_io *io)
 static void remap(struct pc_table *t, struct bio *bio)
 {
     bio_set_dev(bio, t->backing);
+    if (bio->bi_opf & REQ_POLLED)
+        bio->bi_opf &= ~REQ_NOWAIT; /* see translate() */
     if (bio_sectors(bio))
         bio->bi_iter.bi_sector = dm_target_offset(t->ti, bio->bi_iter.bi_sector);
 }
