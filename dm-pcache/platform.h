@@ -281,6 +281,10 @@ void pc_host_detach(struct pc_host *h,
  * Not 0: device-mapper is in a noflush suspend right now, and would send a request again that ends
  * with PC_END_REQUEUE. At all other times it makes EIO of that, also once such a suspend was
  * interrupted and presuspend_undo has not come yet: so ask for each request. May sleep.
+ *
+ * A request that device-mapper has split is an exception: it asks the same itself, later, from a
+ * work of its own (dm_wq_requeue_work()). If the suspend is interrupted in between, EIO comes of
+ * it. That cannot be closed from here.
  */
 int pc_host_noflush(struct pc_host *h) PC_NOEXCEPT;
 void pc_host_destroy(struct pc_host *h) PC_NOEXCEPT; /* waits for events under way; may sleep */

@@ -259,7 +259,7 @@ void Cache::admit_worker() noexcept
             error = end_io_error;
         else if (push_back_.read() &&
                  (pc_host_noflush(host_) || mutant(Mutant::pushed_back_unasked)))
-            error = PC_END_REQUEUE; // nothing is between the question and the end but the queue
+            error = PC_END_REQUEUE; // see pc_host_noflush() for what it cannot rule out
         else if (!write_now(*r))
             return;
         {
