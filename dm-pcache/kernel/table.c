@@ -10,11 +10,14 @@
  * see the other's writes. So the claims are counted: a mapped device makes one, for all its tables,
  * and of those of this module `claims` knows. Who comes later is not seen.
  *
- * `claims_lock` guards the list alone: opening and closing may wait for a device. A device that two
- * mapped devices open or close in one moment may be refused to the one, though it would be free.
+ * `claims_lock` guards the list alone: opening and closing may wait for a device. So the list and
+ * the block layer's count differ for a moment while another mapped device opens or closes, and two
+ * that open a device at once may both find it taken. settle() waits for that to pass, but not for
+ * ever: if it takes longer, both are refused though either could have had it.
  */
 #define pr_fmt(fmt) "dm-pcache: " fmt
 #include <linux/blkdev.h>
+#include <linux/delay.h>
 #include <linux/list.h>
 #include <linux/mm.h>
 #include <linux/mutex.h>
@@ -143,6 +146,23 @@ static bool claimed_by_others(struct block_device *bdev)
     return READ_ONCE(bdev->bd_holders) > each * ours;
 }
 
+/*
+ * A claim that is on its way out counts still: a mapped device that is removed deferred leaves the
+ * close of its devices to a later fput, a jiffy or so away. And see above. True: others have it for
+ * good.
+ */
+static bool settle(struct block_device *bdev)
+{
+    int looks;
+
+    for (looks = 0; claimed_by_others(bdev); looks++) {
+        if (looks == 10)
+            return true;
+        msleep(10);
+    }
+    return false;
+}
+
 /* dm_get_device, and whether somebody else has it. *mapped: that is why it is refused. */
 static int open_alone(struct pc_table *t, const char *path, struct dm_dev **out, bool *mapped)
 {
@@ -157,7 +177,7 @@ static int open_alone(struct pc_table *t, const char *path, struct dm_dev **out,
         dm_put_device(t->ti, *out);
         return error;
     }
-    *mapped = claimed_by_others((*out)->bdev);
+    *mapped = settle((*out)->bdev);
     if (*mapped) {
         pc_table_put_device(t, *out);
         return -EBUSY;
