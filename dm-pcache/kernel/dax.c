@@ -42,6 +42,8 @@
 /* No more than this is asked for at once: some drivers count a mapping in an int of bytes. */
 #define STEP_PAGES (SZ_1G >> PAGE_SHIFT)
 
+static const char going[] = "cache device is being removed";
+
 struct piece {
     u64 first_page, pages;
     u8 *address;
@@ -134,17 +136,17 @@ static int append_bad(struct pc_media *m, u64 page)
     return 0;
 }
 
-/* Keeps the page structures of a namespace for as long as the device is open. */
-static int hold_map(struct pc_media *m, const struct page *page)
+/*
+ * Keeps the page structures of a namespace for as long as the device is open. Takes the reference
+ * over.
+ */
+static int hold_map(struct pc_media *m, struct dev_pagemap *map)
 {
-    struct dev_pagemap *map, **maps;
+    struct dev_pagemap **maps;
     u32 i;
 
-    if (!is_zone_device_page(page))
-        return 0;
-    map = get_dev_pagemap(page_to_pfn(page), NULL);
     if (!map)
-        return -ENODEV; /* it is on its way out */
+        return 0;
     for (i = m->map_count; i; i--) {
         if (m->maps[i - 1] == map) {
             put_dev_pagemap(map);
@@ -161,28 +163,58 @@ static int hold_map(struct pc_media *m, const struct page *page)
     return 0;
 }
 
+/* What map_step() has got. */
+struct step {
+    u8 *address;
+    struct dev_pagemap *map; /* referenced; null: plain memory */
+    bool bad;                /* the last page is a bad one */
+};
+
 /*
- * Maps one step from page `at` of the partition. Known bad blocks make plain access fail for all
- * of it; for recovery the driver maps up to the bad page (with it, if its first sectors are good),
- * then the bad page alone. *bad: the last page of what was got is a bad one.
+ * Between dax_read_lock() and its end, after access was given: a device that is removed is killed
+ * first, which waits for us, so the page structures are there. Behind the end only a reference on
+ * the map keeps them.
  */
-static long map_step(struct pc_media *m, u64 at, u64 wanted, u8 **address, bool *bad)
+static int take_map(struct step *s)
+{
+    if (!virt_addr_valid(s->address))
+        return -EOPNOTSUPP;
+    s->map = get_dev_pagemap(PHYS_PFN(__pa(s->address)), NULL);
+    if (!s->map && is_zone_device_page(virt_to_page(s->address)))
+        return -ENODEV;
+    return 0;
+}
+
+/*
+ * Maps one step from page `at` of the partition; how many pages, or an error. Known bad blocks make
+ * plain access fail for all of it; for recovery the driver maps up to the bad page (with it, if its
+ * first sectors are good), then the bad page alone.
+ */
+static long map_step(struct pc_media *m, u64 at, u64 wanted, struct step *s)
 {
     pgoff_t page = (m->start >> PAGE_SHIFT) + at;
     struct dax_device *dax = m->device->dax_dev;
-    void *kernel_address, *ignored;
+    void *address, *ignored;
     int id = dax_read_lock();
-    long got = dax_direct_access(dax, page, wanted, DAX_ACCESS, &kernel_address, NULL);
+    long got = dax_direct_access(dax, page, wanted, DAX_ACCESS, &address, NULL);
+    int error = 0;
 
-    *bad = false;
+    *s = (struct step){};
     if (got <= 0) {
-        got = dax_direct_access(dax, page, wanted, DAX_RECOVERY_WRITE, &kernel_address, NULL);
-        *bad = got > 0 && got <= wanted &&
-               dax_direct_access(dax, page + got - 1, 1, DAX_ACCESS, &ignored, NULL) <= 0;
+        got = dax_direct_access(dax, page, wanted, DAX_RECOVERY_WRITE, &address, NULL);
+        s->bad = got > 0 && got <= wanted &&
+                 dax_direct_access(dax, page + got - 1, 1, DAX_ACCESS, &ignored, NULL) <= 0;
+    }
+    if (got > 0) {
+        s->address = address;
+        error = take_map(s);
+    } else if (!dax_alive(dax)) {
+        error = -ENODEV;
     }
     dax_read_unlock(id);
-    *address = kernel_address;
-    return got;
+    if (error)
+        return error;
+    return got ? got : -EIO;
 }
 
 static int by_address(const void *a, const void *b)
@@ -197,6 +229,8 @@ static int index_memory(struct pc_media *m, const char **sentence)
 {
     u32 i, last = 0;
 
+    if (!m->count)
+        return 0;
     m->memory = kvmalloc_array(m->count, sizeof(*m->memory), GFP_KERNEL);
     if (!m->memory) {
         *sentence = "out of memory";
@@ -217,14 +251,27 @@ static int index_memory(struct pc_media *m, const char **sentence)
     return 0;
 }
 
+/* `at`: the page from which on nothing was got. */
+static void refuse_step(struct pc_media *m, const char *path, u64 at, int error,
+                        const char **sentence)
+{
+    if (error == -ENODEV)
+        pc_refuse(m->table, sentence, going, "%s", path);
+    else if (error == -EOPNOTSUPP)
+        pc_refuse(m->table, sentence,
+                  "cache device has no page structures: use a namespace in fsdax mode", "%s", path);
+    else
+        pc_refuse(m->table, sentence,
+                  "cache device cannot be mapped by DAX: see the log for the place",
+                  "%s, byte %llu, error %d", path, at << PAGE_SHIFT, error);
+}
+
 static int refuse_piece(struct pc_media *m, const char *path, int error, const char **sentence)
 {
     if (error == -E2BIG)
         pc_refuse(m->table, sentence,
                   "cache device is in too many pieces: give a striped volume larger chunks",
                   "%s, more than %u", path, MOST_PIECES);
-    else if (error == -ENODEV)
-        pc_refuse(m->table, sentence, "cache device is being removed", "%s", path);
     else
         *sentence = "out of memory";
     return error;
@@ -238,27 +285,18 @@ static int map_all(struct pc_media *m, const char *path, const char **sentence)
 
     while (at < pages) {
         u64 wanted = min_t(u64, pages - at, STEP_PAGES);
-        u8 *address = NULL;
-        bool bad;
-        long got = map_step(m, at, wanted, &address, &bad);
+        struct step s;
+        long got = map_step(m, at, wanted, &s);
 
-        if (got <= 0) {
-            pc_refuse(m->table, sentence,
-                      "cache device cannot be mapped by DAX: see the log for the place",
-                      "%s, byte %llu, error %ld", path, at << PAGE_SHIFT, got);
-            return got < 0 ? got : -EIO;
-        }
-        if (!virt_addr_valid(address)) {
-            pc_refuse(m->table, sentence,
-                      "cache device has no page structures: use a namespace in fsdax mode", "%s",
-                      path);
-            return -EOPNOTSUPP;
+        if (got < 0) {
+            refuse_step(m, path, at, got, sentence);
+            return got;
         }
         got = min_t(u64, got, wanted);
-        error = hold_map(m, virt_to_page(address));
+        error = hold_map(m, s.map);
         if (!error)
-            error = append(m, at, got, address);
-        if (!error && bad)
+            error = append(m, at, got, s.address);
+        if (!error && s.bad)
             error = append_bad(m, at + got - 1);
         if (error)
             return refuse_piece(m, path, error, sentence);
@@ -286,15 +324,23 @@ static const struct piece *find_piece(const struct pc_media *m, u64 page)
 
 /* ---- open and close ------------------------------------------------------------------- */
 
-static int check_device(struct pc_table *t, struct dm_dev *d, const char *path,
-                        const char **sentence)
+static int check_device(struct pc_media *m, const char *path, const char **sentence)
 {
-    u64 start = get_start_sect(d->bdev) << SECTOR_SHIFT;
+    const struct dm_dev *d = m->device;
+    struct pc_table *t = m->table;
 
-    if (!IS_ALIGNED(start, PAGE_SIZE) || !IS_ALIGNED(bdev_nr_bytes(d->bdev), PAGE_SIZE)) {
+    /*
+     * Its disk is deleted. No open would succeed any more, but device-mapper gives a device once
+     * more that another table of the mapped device has open.
+     */
+    if (!m->bytes || !get_capacity(d->bdev->bd_disk)) {
+        pc_refuse(t, sentence, going, "%s", path);
+        return -ENODEV;
+    }
+    if (!IS_ALIGNED(m->start, PAGE_SIZE) || !IS_ALIGNED(m->bytes, PAGE_SIZE)) {
         pc_refuse(t, sentence,
                   "cache device does not start and end on a page: align the partition to 4 KiB",
-                  "%s starts at byte %llu and has %llu", path, start, (u64)bdev_nr_bytes(d->bdev));
+                  "%s starts at byte %llu and has %llu", path, m->start, m->bytes);
         return -EINVAL;
     }
     if (!d->dax_dev) {
@@ -336,7 +382,7 @@ int pc_media_open(struct pc_table *t, const char *path, struct pc_media **out,
     m->bytes = bdev_nr_bytes(device->bdev);
     t->media = device->bdev;
 
-    error = check_device(t, device, path, sentence);
+    error = check_device(m, path, sentence);
     if (!error && pc_watch_begin(&m->watch, device->bdev, device->dax_dev)) {
         *sentence = "out of memory";
         error = -ENOMEM;

@@ -73,10 +73,16 @@ static const struct dax_holder_operations holder_operations = {
 };
 
 /* False: the device has a holder already, or is on its way out. */
-static bool hold(struct holder *h, struct block_device *bdev)
+static bool hold(struct holder *h, struct block_device *bdev, struct dax_device *dax)
 {
     u64 start;
 
+    /*
+     * fs_dax_get_by_bdev() leaks a reference when it finds a holder. One that comes in between
+     * makes it do so all the same: only our own are kept away by holders_lock.
+     */
+    if (dax_holder(dax))
+        return false;
     h->dax = fs_dax_get_by_bdev(bdev, &start, h, &holder_operations);
     if (!h->dax)
         return false;
@@ -94,7 +100,7 @@ int pc_watch_begin(struct pc_watch *w, struct block_device *bdev, struct dax_dev
     mutex_lock(&holders_lock);
     w->gone = NULL;
     w->holder = find_holder(dax);
-    if (!w->holder && hold(fresh, bdev)) {
+    if (!w->holder && hold(fresh, bdev, dax)) {
         w->holder = fresh;
         fresh = NULL;
     }

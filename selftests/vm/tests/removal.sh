@@ -3,7 +3,9 @@
 # removal.sh - what goes while it is in use: the namespace of the cache device, and tables beside others.
 # And who else may be on the devices.
 #
-# guest: --memory memmap:1200M --disk 256M,serial=backing --disk 64M,serial=other --cpus 2 --timeout 240
+# A stretch taken out of the memory makes two namespaces of it: pmem0 and pmem1.
+#
+# guest: --memory memmap:1784M --append memmap=16M%0x14b000000-12+2 --disk 256M,serial=backing --disk 64M,serial=other --cpus 2 --timeout 320
 # check: 6.12
 # long: 6.1
 . /test/lib.sh
@@ -20,6 +22,17 @@ must remove lv
 must create lv "0 65536 linear $CACHE 0"
 refuses "a mapped device on the cache device" "$held cache device.*/sys/class/block/NAME/holders" "$(table_line $CACHE "$BACKING")"
 must remove lv
+later() { # what is removed deferred may close its devices a little later
+	for l_i in 1 2 3 4 5 6; do
+		create lv "0 65536 linear $CACHE 0" || return 1
+		sh -c 'exec 9</dev/mapper/lv; dmsetup remove --deferred --noudevsync lv'
+		while dmsetup info lv >/dev/null 2>&1; do :; done
+		open_cache && close_cache || return 1
+	done
+	dmsetup mknodes
+}
+ok "one that is removed deferred is no hindrance once it is gone" later
+must wipe_cache
 must sh -c "printf 'label: gpt\n2048,61440\n65536,61440\n' | sfdisk -q --no-reread $OTHER; blockdev --rereadpt $OTHER"
 [ -b "${OTHER}2" ] || give_up "no partitions on $OTHER"
 must create lv "0 61440 linear ${OTHER}1 0"
@@ -115,7 +128,11 @@ ok "and then ends" wait_until 20 unbound
 must bind
 ok "what was flushed is there when the namespace is back" sh -c ". /test/lib.sh >/dev/null; open_cache && reads_pattern kept $DEV 0 65536"
 
-# Suspended, with another table loaded and a write that waits.
+# Suspended, with another table loaded and a write that waits. Beside it a cache on other memory, which every
+# table is compared with.
+[ -b /dev/pmem1 ] || give_up "no second namespace"
+must create beside "$(table_line /dev/pmem1 "$OTHER")"
+by_number="0 $(sectors "$BACKING") pcache $(number $CACHE) $BACKING"
 must dmsetup suspend --noudevsync pcache
 must dmsetup load pcache --table "$T"
 dd if=/dev/zero of=$DEV bs=4k count=1 oflag=direct conv=notrunc 2>/tmp/dd.out &
@@ -123,13 +140,17 @@ dd_pid=$!
 sleep 1
 unbind &
 ok "a suspended cache fails, too" wait_until 20 failed
+sleep 1 # the disk is deleted next
 mark_log
+fails "a table for a device that is going is refused" dmsetup load pcache --table "$by_number"
+ok "with a sentence" logged "pcache.*cache device is being removed"
 must kill -0 $dd_pid
 ok "the failed cache is resumed" dmsetup resume --noudevsync pcache
 ok "and the kernel log says what that means" logged "resumed, but the cache has failed"
 waited_in_vain() { ! wait $dd_pid && grep "Input/output error" /tmp/dd.out; }
 ok "what waited ends with an error" waited_in_vain
 ok "and the device can be removed" close_cache
+must remove beside
 ok "unbinding ends then" wait_until 20 unbound
 must bind
 
