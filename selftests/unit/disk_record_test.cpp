@@ -257,8 +257,9 @@ TEST_F(DiskRecord, NothingIsKnownFromStep6On)
     make_stopped();
     at_each_fence(
         [&] {
-            if (!clean_stop_stands())
+            if (!clean_stop_stands()) {
                 ASSERT_TRUE(both_empty()) << "step 6 is done, and blocks are known";
+            }
         },
         [&] { ASSERT_EQ(activate(), rt::Error::none) << sentence(); });
     EXPECT_TRUE(both_empty());
@@ -292,8 +293,9 @@ TEST_F(DiskRecord, WhatDoesNotCountIsEmptyBeforeTheMediaIsOurs)
     };
     at_each_fence(
         [&] {
-            if (marked(0) || marked(1))
+            if (marked(0) || marked(1)) {
                 ASSERT_TRUE(both_empty());
+            }
         },
         [&] {
             const Image before = disk->image();
