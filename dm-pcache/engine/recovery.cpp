@@ -21,6 +21,7 @@ struct Recovery {
     SegmentId log_segment; // of the record before
     FrontEviction &front;
     BlockFit &blocks;
+    u32 block; // bytes, of the backing device
     u64 dirty_bytes = 0;
     u64 ghosts = 0, lost = 0; // pages
 
@@ -90,13 +91,13 @@ struct Recovery {
         const u64 data = device.data_offset(k.segment);
         const u32 end = k.segment_offset + k.length;
         for (u32 at = k.segment_offset, next; at < end; at = next) {
-            next = s.sums.on()
-                       ? end
-                       : rt::min(rt::round_down(at, u32{PC_MEDIA_UNIT}) + PC_MEDIA_UNIT, end);
+            // By blocks of the backing device: it takes no part of one.
+            const u64 rest = block - (k.offset + (at - k.segment_offset)) % block;
+            next = s.sums.on() ? end : static_cast<u32>(rt::min<u64>(at + rest, end));
             if (!device.known_bad(data + at, next - at))
                 continue;
-            while (next < end && device.known_bad(data + next, PC_MEDIA_UNIT))
-                next += PC_MEDIA_UNIT;
+            while (next < end && device.known_bad(data + next, rt::min(block, end - next)))
+                next = rt::min(next + block, end);
             mark_lost(s, {(k.offset + (at - k.segment_offset)) / format::sector_bytes,
                           (next - at) / format::sector_bytes,
                           {k.segment.value, at / format::sector_bytes},
@@ -120,7 +121,14 @@ rt::Error Cache::recover(media::Activation &activation, media::Inspection &in) n
     RT_TRY(front.allocate());
     block_bytes_ = pc_backing_block(backing_);
     BlockFit blocks(p.shards, p.budget, block_bytes_);
-    Recovery recovery{device_, p.segments, p.shards, p.budget, in.key_tail.segment, front, blocks};
+    Recovery recovery{device_,
+                      p.segments,
+                      p.shards,
+                      p.budget,
+                      in.key_tail.segment,
+                      front,
+                      blocks,
+                      rt::max(block_bytes_, u32{format::sector_bytes})};
     RT_TRY(activation.replay(in, recovery));
     recovery.follow(in.head.segment);
     front.make_room(in.head);
