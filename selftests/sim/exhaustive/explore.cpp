@@ -354,7 +354,8 @@ void judge_state(const Base &b, const Choice &c, u32 index, u64 hash, const std:
         return;
     }
     check_mainline_view();
-    if (!violated() && !damage_is_expected() && !stranger.unseen())
+    // Mainline's reader knows no proof, and takes the log that a torn block write left for whole.
+    if (!violated() && !damage_is_expected() && !stranger.unseen() && !tears(b, c))
         check_mainline_reads();
     count(&Shared::states);
     Judgement j;
