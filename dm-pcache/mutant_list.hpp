@@ -223,6 +223,9 @@ PCACHE_MUTANT(crc_not_verified, "-", "data with a wrong crc is given out",
               "DataCrc.ChangedBitInDirtyDataIsAnErrorOfThatKeyAlone")
 PCACHE_MUTANT(key_summed_per_piece, "-", "a read sums a key once for each piece that it has of it",
               "LongKeys.AReadSumsEachKeyOnce")
+PCACHE_MUTANT(evicted_key_is_bad, "-",
+              "a key that was evicted while it was looked at is taken for unreadable",
+              "ChecksumsTest.AKeyThat*")
 PCACHE_MUTANT(summed_in_map, "-", "map() sums keys of any length",
               "LongKeys.MapSumsNoMoreThanItMay")
 PCACHE_MUTANT(nowait_read_waits, "-", "a NOWAIT read waits for the worker that sums",
@@ -250,6 +253,10 @@ PCACHE_MUTANT(log_closes_in_silence, "46, 28", "a log that has closed tells nobo
               "Promise.BehindKeys*")
 PCACHE_MUTANT(lost_page_stored_to, "15, 42", "the log stores to a page that it was told is lost",
               "LostPage.NothingIsStoredTo*")
+PCACHE_MUTANT(log_waits_without_gc, "28", "the log waits for a segment that nobody will free",
+              "LogWithoutSegments.*")
+PCACHE_MUTANT(damage_overwritten, "15, 28", "a resume goes on over damage that was found meanwhile",
+              "LostPage.AResume*")
 PCACHE_MUTANT(setting_stored_behind, "28",
               "a setting is stored behind the word that nothing is stored any more",
               "LostPage.ASetting*")
@@ -387,6 +394,9 @@ PCACHE_MUTANT(workers_do_not_sleep, "28", "a suspend of the machine leaves the w
 PCACHE_MUTANT(batch_not_halted_for_sleep, "28",
               "a suspend of the machine waits for the whole batch",
               "Sleep.ABatchInHandEndsWithWhatIsInFlight")
+PCACHE_MUTANT(rebuilt_stays_awake, "28",
+              "a cache that accept_loss makes anew beside a suspend of the machine stays awake",
+              "Sleep.ACacheThatIsMadeAnew*")
 PCACHE_MUTANT(workers_sleep_on, "28", "workers are not woken behind a suspend of the machine",
               "Sleep.*")
 PCACHE_MUTANT(image_of_a_running_cache, "-", "the machine is hibernated with a running cache",

@@ -87,9 +87,11 @@ rt::Error Cache::for_each_key(F &&f, media::Refusal &why) noexcept
     media::Record r;
     for (format::LogPosition at = parts_->metadata.key_tail(); at != head; at = r.behind()) {
         dirty = dirty || at == dirty_tail;
-        if (reader.read(device_, at, r) != media::ReadOutcome::good)
+        if (reader.read(device_, at, r) != media::ReadOutcome::good) {
+            parts_->log.page_lost(at);
             return media::refuse(why, rt::Error::io,
                                  "the log of the cache device cannot be read a second time");
+        }
         for (u32 i = 0; i < r.keys(); i++) {
             const format::Key k = reader.key(i);
             f(k, dirty && !(k.flags & format::key_clean));

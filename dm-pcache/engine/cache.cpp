@@ -185,15 +185,16 @@ rt::Error Cache::allocate_parts() noexcept
         queue_, {[](void *c, Fill &f) noexcept { static_cast<Cache *>(c)->fill_ended(f); }, this}));
     RT_TRY(p.write_back.allocate(
         {[](void *c, u64 bytes) noexcept { static_cast<Cache *>(c)->landed(bytes); }, this}));
-    RT_TRY(p.damage.allocate(
-        queue_, host_,
-        {[](void *c) noexcept { static_cast<Cache *>(c)->log_unreadable(); }, this}));
+    RT_TRY(
+        p.damage.allocate(queue_, host_,
+                          {[](void *c) noexcept { static_cast<Cache *>(c)->log_unreadable(); },
+                           [](void *c) noexcept { static_cast<Cache *>(c)->bad_found(); }, this}));
     if (data_crc_)
-        RT_TRY(p.summed_reads.allocate(
-            queue_, {[](void *c, Request &r, SegmentId s) noexcept {
-                         return static_cast<Cache *>(c)->summed_read_failed(r, s);
-                     },
-                     this}));
+        RT_TRY(p.summed_reads.allocate(queue_,
+                                       {[](void *c, Request &r) noexcept {
+                                            return static_cast<Cache *>(c)->summed_read_failed(r);
+                                        },
+                                        this}));
     RT_TRY(p.gc.allocate(queue_, host_,
                          {[](void *c) noexcept { static_cast<Cache *>(c)->freed(); }, this}));
     const u64 pages = u64{segments} * (format::data_bytes / format::page_bytes);
@@ -256,7 +257,8 @@ rt::Error Cache::build(media::Refusal &why) noexcept
     }
     why = {rt::Error::no_memory, "out of memory"};
     RT_TRY(allocate_parts());
-    RT_TRY(recover(activation, in));
+    if (const rt::Error e = recover(activation, in); !ok(e))
+        return refuse_recovery(why, e);
     why = {};
     if (too_few_segments()) {
         stay_read_only(in, too_few_segments_sentence);
@@ -310,15 +312,26 @@ rt::Error Cache::start(media::Refusal &why, Claim claim) noexcept
         state_.store_release(static_cast<u32>(State::read_only));
         let_removal_in(true);
         tell_read_only();
-    } else {
-        end_suspend();
-        run();
+        return rt::Error::none;
     }
-    return rt::Error::none;
+    end_suspend();
+    // Before it is published nothing of the cache's own makes the state another one.
+    if (run(State::inactive))
+        return rt::Error::none;
+    drop_parts();
+    return refuse_failed(why);
+}
+
+rt::Error Cache::refuse_failed(media::Refusal &why) noexcept
+{
+    return media::refuse(why, rt::Error::io, "the cache has failed: remove the device");
 }
 
 // A suspend that has begun goes on, unless the caller has ended it: accept_loss comes here, too.
-void Cache::run() noexcept
+// False: the state is not `from` any more, which somebody who found damage has changed; it stays
+// that, and write-back halted. `settled` is 0 in the states running and suspended: whoever leaves
+// read_only sees to it.
+bool Cache::run(State from) noexcept
 {
     rt::Guard g(parts_lock_);
     if (mutant(Mutant::rebuild_ends_suspend))
@@ -329,11 +342,17 @@ void Cache::run() noexcept
     backing_failing_.set(0);
     retry_at_ = retry_delay_ = 0;
     last_change_ = pc_now_ns();
-    read_only_.settled.set(0);
-    state_.store_release(static_cast<u32>(State::running));
+    u32 now = static_cast<u32>(from);
+    if (mutant(Mutant::damage_overwritten))
+        now = state_.read();
+    if (!state_.try_cmpxchg(now, static_cast<u32>(State::running))) {
+        parts_->write_back.halt();
+        return false;
+    }
     parts_->log.prepare_spare();
     reclaim_work_.kick();
     let_removal_in(true);
+    return true;
 }
 
 // ---- suspend and resume -------------------------------------------------------------------
@@ -420,6 +439,7 @@ void Cache::quiesce() noexcept
     parts_->fills.drain();
     parts_->summed_reads.drain();
     drain_waiting_after_stop();
+    parts_->log.no_segment_comes();
     if (!mutant(Mutant::staged_left_at_stop))
         parts_->log.commit_and_wait();
     if (!mutant(Mutant::workers_not_stopped)) {
@@ -542,30 +562,37 @@ rt::Error Cache::begin_next_session(const TableFit &fit, media::Refusal &why) no
     if (ok(e) && !p.metadata.failed())
         return rt::Error::none;
     not_stopped("the cache device cannot be stored to");
-    why = {rt::Error::io, "the cache has failed: remove the device"};
-    return why.error;
+    return refuse_failed(why);
+}
+
+// The state is none that service begins from: what is read-only or has failed goes on as such.
+rt::Error Cache::resume_damaged(media::Refusal &why) noexcept
+{
+    if (const State now = state(); now != State::read_only && now != State::failed)
+        return refuse_failed(why);
+    end_suspend();
+    return rt::Error::none;
 }
 
 rt::Error Cache::resume(media::Refusal &why) noexcept
 {
-    if (const State now = state(); now == State::read_only || now == State::failed) {
-        end_suspend();
-        return rt::Error::none;
-    }
-    if (state() != State::suspended) {
-        why = {rt::Error::io, "the cache has failed: remove the device"};
-        return why.error;
-    }
+    if (state() != State::suspended)
+        return resume_damaged(why);
     if (pc_backing_bytes(backing_) < parts_->metadata.extension().backing_bytes)
         return media::refuse(why, rt::Error::invalid, media::small_backing_sentence);
     TableFit fit;
     RT_TRY(fit_table(fit, why));
     RT_TRY(fit_blocks(why));
     RT_TRY(compare_disk(fit.all_keys_go, why));
+    // Whoever read the log now, or in a resume that was refused, may have found what closes it.
+    if (!mutant(Mutant::damage_overwritten))
+        parts_->log.commit_staged_so_far();
+    parts_->log.stop(); // its worker may be about to look, too
+    if (state() != State::suspended)
+        return resume_damaged(why);
     RT_TRY(begin_next_session(fit, why));
     end_suspend();
-    run();
-    return rt::Error::none;
+    return run(State::suspended) ? rt::Error::none : resume_damaged(why);
 }
 
 // ---- messages and status ------------------------------------------------------------------

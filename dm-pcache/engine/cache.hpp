@@ -204,11 +204,13 @@ private:
     rt::Error claim_uuid(const u8 (&uuid)[16], media::Refusal &why) noexcept;
     rt::Error fit_table(TableFit &fit, media::Refusal &why) noexcept;
     rt::Error drop_beyond(const TableFit &fit) noexcept;
+    rt::Error resume_damaged(media::Refusal &why) noexcept;
+    static rt::Error refuse_failed(media::Refusal &why) noexcept;
     rt::Error begin_next_session(const TableFit &fit, media::Refusal &why) noexcept;
     rt::Error allocate_parts() noexcept;
     bool too_few_segments() const noexcept;
     void publish_tails() noexcept;
-    void run() noexcept;
+    bool run(State from) noexcept;
     void end_suspend() noexcept;
     void settings_settled() noexcept;
     void drain_waiting() noexcept;
@@ -220,6 +222,7 @@ private:
 
     // recovery.cpp
     rt::Error recover(media::Activation &activation, media::Inspection &in) noexcept;
+    static rt::Error refuse_recovery(media::Refusal &why, rt::Error e) noexcept;
     rt::Error pass_evicted(media::Activation &activation, media::Inspection &in,
                            const FrontEviction &front) noexcept;
 
@@ -231,6 +234,7 @@ private:
 
     // sleep.cpp
     bool has_workers() const noexcept;
+    void put_to_sleep() noexcept;
 
     // disk.cpp
     media::BackingFacts backing_facts() const noexcept;
@@ -265,7 +269,7 @@ private:
     // reads.cpp
     pc_verdict map_read(pc_bio *bio, void *memory, const pc_io &io, pc_rio *&send) noexcept;
     pc_verdict read_summed(pc_bio *bio, void *memory, const pc_io &io, u32 sectors) noexcept;
-    bool summed_read_failed(Request &r, SegmentId s) noexcept;
+    bool summed_read_failed(Request &r) noexcept;
     pc_verdict read_damaged(pc_bio *bio, void *memory, const pc_io &io, u32 sectors) noexcept;
     pc_verdict map_miss(pc_bio *bio, const pc_io &io, u32 sectors, pc_rio *&send) noexcept;
     bool fill_wanted() const noexcept;
@@ -319,6 +323,7 @@ private:
     void committed() noexcept;
     void landed(u64 key_bytes) noexcept;
     void log_unreadable() noexcept;
+    void bad_found() noexcept;
     void log_closed() noexcept;
     void fail(const char *what) noexcept;
     void backing_failed(u64 now) noexcept;
@@ -342,6 +347,7 @@ private:
     Parts *parts_ = nullptr;
     pc_queue *queue_ = nullptr; // from open() on: it needs threads, which need memory
     Mutex parts_lock_;
+    bool to_sleep_ = false; // the machine is being suspended; guarded by parts_lock_
     ReadOnly read_only_;
     // The notice that the media goes comes at any time: see removal.cpp.
     rt::Atomic<u32> media_gone_{0};

@@ -257,6 +257,7 @@ rt::Error Damage::copy_live(const Piece &p, Request &r, u32 at) noexcept
         }
     }
     const rt::Error e = judge(p);
+    listener_.bad_found(listener_.context);
     return ok(e) ? rt::Error::again : e;
 }
 

@@ -35,8 +35,10 @@ public:
            Shard *shards, NodeBudget &budget, Log &log, pc_backing *backing) noexcept;
     ~Damage();
     // Told when a record behind dirty tail could not be read. May sleep.
+    // bad_found: the worker has found something in a segment that cannot be read.
     struct Listener {
         void (*log_unreadable)(void *context) noexcept;
+        void (*bad_found)(void *context) noexcept;
         void *context;
     };
     // Memory, and the work on `queue`. May sleep.

@@ -86,6 +86,10 @@ rt::Error KeyCopy::copy(u32 at, Place place) noexcept
     {
         Shard &shard = shards_[shard_of(first_ * sector_bytes)];
         rt::Guard g(shard.lock);
+        const Run run = shard.tree.lookup(first_ + at, 1);
+        const bool there = run.hit && run.flags == extent_flag::live && run.place == place;
+        if (!there && !mutant(Mutant::evicted_key_is_bad))
+            return rt::Error::again;
         s.key = shard.sums.find(place);
     }
     // Keys of one place, which nobody writes, may bring a sum that reaches into a bad page.

@@ -33,7 +33,7 @@ public:
     void set_served(u32 at, u32 sectors) noexcept;
     // The index had `place` for sector `at`: sums the key that lies there, and serves what the
     // index has of it from `at` on. Error::io: it cannot be read or is not what was written;
-    // `again`: it has left the cache. Sleeps.
+    // `again`: the index has something else there by now, or the key has left the cache. Sleeps.
     rt::Error copy(u32 at, Place place) noexcept;
 
 private:

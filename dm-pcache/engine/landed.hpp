@@ -10,6 +10,11 @@
 // them was first. In `flushed` nothing in front of the batch's end is lost any more; in `lost`
 // dirty tail moves by relog.cpp's rules.
 //
+// In `flushed` what of it cannot be read becomes a ghost in the index, though dirty tail still
+// stands in front of its key: the log says that it is dirty. A cut in that moment loses nothing
+// that the backing device has, but the next activation takes the key for dirty, and where it still
+// cannot be read the range is lost: reads of it fail until it is written anew.
+//
 // Locking: Damage::tails for all but flush_went_well(), which must not wait for it.
 #pragma once
 #include "dm-pcache/engine/published.hpp"

@@ -46,6 +46,7 @@ void Log::begin_session(format::LogPosition head, u64 start_number, u64 newest_n
     next_number_ = start_number;
     starting_ = true;
     epoch_bound_.set(0);
+    none_comes_.set(0);
     newest_number_.set(newest_number);
     durable_head_.set(head);
     tickets_.set_log_rest(leaving_ ? 0 : format::data_bytes - head_.offset);
@@ -222,6 +223,12 @@ void Log::advance(LogState to) noexcept
         ;
 }
 
+void Log::no_segment_comes() noexcept
+{
+    none_comes_.store_release(1);
+    progress_.wake();
+}
+
 void Log::close() noexcept
 {
     advance(LogState::closed);
@@ -311,12 +318,19 @@ void Log::next_segment() noexcept
     SegmentId next;
     while (!segments_.use_spare(next)) {
         // Here and now, since no work may wait for another. Without a free segment GC is waited
-        // for; by the room that tickets have in the log there is one.
+        // for, while there is one: by the room that tickets have in the log there is a segment,
+        // unless it cannot be zeroed.
+        const bool last_chance = none_comes_.load_acquire() != 0;
         if (make_spare())
             continue;
-        progress_.wait([this] { return segments_.has_spare() || closed(); });
+        if (last_chance && !mutant(Mutant::log_waits_without_gc))
+            advance(LogState::closed);
         if (closed())
             return;
+        progress_.wait([this] {
+            return segments_.has_spare() || closed() ||
+                   (none_comes_.load_acquire() && !mutant(Mutant::log_waits_without_gc));
+        });
     }
     const format::RecordHeader last = format::encode_last(next, flags_of_next());
     store_record(&last, sizeof(last));

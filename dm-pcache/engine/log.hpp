@@ -18,7 +18,8 @@
 //
 // A log is open, then closing (no request stages anything new; what is staged still goes into
 // records), then closed: nothing is stored any more, and what is staged is given up. It closes by
-// itself where it must not store: its page may have lost its mapping, or metadata cannot be stored.
+// itself where it must not store: its page may have lost its mapping, or metadata cannot be stored;
+// and where it needs a segment, none is left, and nobody frees any (a suspend, read-only).
 // Once the key of dirty data was given up, no FLUSH and no FUA write succeeds any more: that mark
 // goes with the log, when accept_loss makes another one.
 #pragma once
@@ -77,6 +78,9 @@ public:
     void commit_staged_so_far() noexcept;
     // No request stages anything any more, from soon after this. Any thread.
     void begin_closing() noexcept { advance(LogState::closing); }
+    // Nobody frees segments any more, until the next session: where the log needs one and none is
+    // left that can be zeroed, it closes instead of waiting for GC. Any thread.
+    void no_segment_comes() noexcept;
     // From now on nothing is stored, but for a record under way, and what is staged is given up.
     // Any thread.
     void close() noexcept;
@@ -158,6 +162,7 @@ private:
     rt::Atomic<u32> awaited_{0};     // somebody waits for a round
     rt::Atomic<u32> state_{0};       // LogState; forward only, by advance()
     rt::Atomic<u32> gave_up_{0};     // for good
+    rt::Atomic<u32> none_comes_{0};  // nobody frees segments in this session any more
     rt::Atomic<u32> epoch_bound_{0}; // the next record carries EPOCH
     rt::Atomic<u32> suspect_{0};     // segment + 1 in which a record could not be read; 0: none
     PublishedPosition durable_head_;

@@ -76,7 +76,7 @@ rt::Error Cache::build_read_only(media::Activation &activation, media::Inspectio
     RT_TRY(activation.flush_for_reading(in)); // behind a panic it may be in CPU caches alone
     RT_TRY(allocate_parts());
     if (const rt::Error e = recover(activation, in); !ok(e))
-        return refuse(why, e, media::unread_log_sentence);
+        return refuse_recovery(why, e);
     why = {};
     stay_read_only(in, in.read_only_sentence());
     pc_log(
@@ -151,6 +151,7 @@ void Cache::way_into_read_only() noexcept
     parts_->fills.drain(); // nor what a read has fetched,
     admit_work_.stop();    // nor for those that wait
     parts_->log.begin_closing();
+    parts_->log.no_segment_comes();
     parts_->log.commit_and_wait();
     parts_->log.close();
     if (parts_->metadata.failed()) {
@@ -422,7 +423,11 @@ rt::Error Cache::rebuild(media::Refusal &why) noexcept
         read_only_.rebuilding = false;
     }
     read_only_.index_gone.store_release(0); // the new one knows nothing yet, and misses nothing
-    run();
+    read_only_.settled.store_release(0);
+    if (!run(State::read_only)) {
+        read_only_.settled.store_release(1);
+        return refuse(why, rt::Error::io, "the cache has failed: remove the device");
+    }
     pc_raise_event(host_);
     return rt::Error::none;
 }

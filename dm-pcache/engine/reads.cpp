@@ -125,17 +125,15 @@ pc_verdict Cache::read_summed(pc_bio *bio, void *memory, const pc_io &io, u32 se
     return PC_TAKEN;
 }
 
-// False: the read ends with EIO (see read_damaged()).
-bool Cache::summed_read_failed(Request &r, SegmentId s) noexcept
+// False: the read ends with EIO (see read_damaged()). No segment is marked as bad here: the damage
+// worker knows more.
+bool Cache::summed_read_failed(Request &r) noexcept
 {
     const EpochGuard epoch; // whoever stops the damage worker waits for us
-    parts_->damage.segment_is_bad(s);
     const State now = state();
     if (now == State::read_only || now == State::failed)
         return false;
     parts_->damage.read_failed(r);
-    if (now == State::running)
-        reclaim_work_.kick();
     return true;
 }
 

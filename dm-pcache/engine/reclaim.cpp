@@ -260,6 +260,13 @@ void Cache::log_unreadable() noexcept
         go_read_only("the log could not be read");
 }
 
+// By the damage worker: are there segments enough left?
+void Cache::bad_found() noexcept
+{
+    if (state() == State::running)
+        reclaim_work_.kick();
+}
+
 // The log has closed. In map(), too.
 void Cache::log_closed() noexcept
 {

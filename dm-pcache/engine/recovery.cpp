@@ -150,6 +150,13 @@ rt::Error Cache::recover(media::Activation &activation, media::Inspection &in) n
     return rt::Error::none;
 }
 
+// Nothing is stored by recover(), so what fails but memory is the second reading of the log.
+rt::Error Cache::refuse_recovery(media::Refusal &why, rt::Error e) noexcept
+{
+    return media::refuse(why, e,
+                         e == rt::Error::no_memory ? "out of memory" : media::unread_log_sentence);
+}
+
 // The keys that recovery had no room for: activation will move key tail behind them, then raise the
 // generations of the segments that nothing holds. Of a damaged log nothing moves.
 rt::Error Cache::pass_evicted(media::Activation &activation, media::Inspection &in,

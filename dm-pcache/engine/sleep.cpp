@@ -30,6 +30,13 @@ bool Cache::requests_wait() noexcept
 void Cache::fall_asleep() noexcept
 {
     rt::Guard g(parts_lock_);
+    to_sleep_ = true;
+    put_to_sleep();
+}
+
+// parts_lock_ is held.
+void Cache::put_to_sleep() noexcept
+{
     if (!has_workers())
         return;
     if (!mutant(Mutant::batch_not_halted_for_sleep))
@@ -41,12 +48,19 @@ void Cache::fall_asleep() noexcept
 bool Cache::asleep() noexcept
 {
     rt::Guard g(parts_lock_);
+    // Parts that accept_loss has made since know nothing of it.
+    if (to_sleep_ && !mutant(Mutant::rebuilt_stays_awake))
+        put_to_sleep();
+    // What it makes is being stored, by the message itself.
+    if (read_only_.rebuilding && read_only_.accepting.read())
+        return mutant(Mutant::rebuilt_stays_awake);
     return !has_workers() || mutant(Mutant::workers_do_not_sleep) || pc_queue_frozen(queue_);
 }
 
 void Cache::wake_up() noexcept
 {
     rt::Guard g(parts_lock_);
+    to_sleep_ = false;
     if (!has_workers())
         return;
     parts_->write_back.wake_up();

@@ -120,7 +120,7 @@ int SummedReads::serve(Lane &l, Request &r) noexcept
         const rt::Error e = l.copy.copy(at, run.place);
         if (ok(e) || (e == rt::Error::again && attempts < attempts_per_piece))
             continue;
-        return listener_.bad(listener_.context, r, {run.place.segment}) ? taken_over : end_io_error;
+        return listener_.bad(listener_.context, r) ? taken_over : end_io_error;
     }
     return 0;
 }

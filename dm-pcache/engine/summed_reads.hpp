@@ -16,10 +16,11 @@ namespace pcache::engine
 class SummedReads : rt::NonCopyable
 {
 public:
-    // Data of the read in this segment cannot be read. True: the read was taken over and is ended
-    // by the listener; false: it ends with EIO. In process context, not in an epoch.
+    // Some of the read could not be served: it may not be readable, or has moved each time it was
+    // looked at; the listener finds out. True: the read was taken over and is ended by the
+    // listener; false: it ends with EIO. In process context, not in an epoch.
     struct Listener {
-        bool (*bad)(void *context, Request &r, format::SegmentId s) noexcept;
+        bool (*bad)(void *context, Request &r) noexcept;
         void *context;
     };
     SummedReads(const media::Device &device, Shard *shards, pc_backing *backing) noexcept

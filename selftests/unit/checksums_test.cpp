@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <random>
+#include "dm-pcache/engine/key_copy.hpp"
 #include "dm-pcache/engine/shard.hpp"
 #include "dm-pcache/engine/shard_of.hpp"
 #include "selftests/unit/fixture.hpp"
@@ -58,6 +59,21 @@ TEST_F(ChecksumsTest, EverySectorOfAKeyFindsItsCrc)
             ASSERT_EQ(shard.sums.find({c.place.segment, c.place.sector + i}), c);
     EXPECT_EQ(shard.sums.find({3, 8224}).sectors, 0u) << "behind the last key";
     EXPECT_EQ(shard.sums.find({0, 0}).sectors, 0u);
+}
+
+// GC may take a key out between the look-up of its extent and that of its sum: nothing is wrong
+// with the media then.
+TEST_F(ChecksumsTest, AKeyThatWasEvictedMeanwhileIsLookedUpAgain)
+{
+    const auto shards = std::make_unique<Shard[]>(shard_count);
+    for (u32 i = 0; i < shard_count; i++)
+        shards[i].turn_checksums_on();
+    const media::Device device;
+    KeyCopy copy(device, shards.get());
+    Request r;
+    r.reservation.sectors_left = 8;
+    copy.begin(r);
+    EXPECT_EQ(copy.copy(0, {3, 0}), rt::Error::again);
 }
 
 TEST_F(ChecksumsTest, NothingIsKeptWhenItIsOff)

@@ -276,6 +276,20 @@ protected:
         rig.poison_data(32, 0);
         rig.media.poison(DamageRig::record_at(33), 64);
     }
+    // The page of the head, in a record of the log that a resume reads, and is refused for.
+    void meet_it_in_a_resume()
+    {
+        thirty_two_clean_records();
+        rig.keep_dirty(true);
+        rig.write_record(40 * page, page);
+        rig.suspend();
+        rig.poison_record(32);
+        if (frozen)
+            pc_target_fall_asleep();
+        rig.backing.set_logical_block(4096);
+        EXPECT_EQ(rig.resume(), -5);
+    }
+    bool frozen = false;
 };
 } // namespace
 
@@ -307,6 +321,26 @@ TEST_F(LostPage, NothingIsStoredToOneThatWriteBackHasMet)
     nothing_is_stored_there(12u << 16, false); // if the cache was idle, it was logged in front
 }
 #endif
+
+// A resume that looks at every key, since the blocks have grown, and is refused: the log is told.
+TEST_F(LostPage, WhatAResumeMeetsWhenBlocksHaveGrownClosesTheLog)
+{
+    meet_it_in_a_resume();
+    EXPECT_TRUE(soon([&] { return rig.read_only(); })) << rig.status();
+    rig.keep_dirty(false);
+}
+
+// The log has not come to look when the next resume begins: it must not run first.
+TEST_F(LostPage, AResumeBehindOneThatMetItIsReadOnly)
+{
+    frozen = true; // no work begins
+    meet_it_in_a_resume();
+    rig.backing.set_logical_block(512);
+    EXPECT_EQ(rig.resume(), 0) << rig.last_error();
+    EXPECT_TRUE(rig.read_only()) << rig.status();
+    pc_target_wake_up();
+    rig.keep_dirty(false);
+}
 
 TEST_F(LostPage, NothingIsStoredToOneThatAReadHasMet)
 {

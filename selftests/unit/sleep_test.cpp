@@ -6,7 +6,7 @@
 #include <atomic>
 #include <chrono>
 #include <thread>
-#include "rig.hpp"
+#include "damage_rig.hpp"
 
 using namespace pcache::selftest;
 using pcache::format::geometry;
@@ -252,6 +252,45 @@ TEST(Sleep, ASuspendedDeviceSleepsAndStaysSuspended)
     ASSERT_EQ(rig.resume(), 0);
     EXPECT_TRUE(comes_true([&] { return rig.backing.counters().written_bytes >= 1u << 20; }));
     rig.check("after the resume");
+}
+
+// It has no workers while it is being made, and is told once only.
+TEST(Sleep, ACacheThatIsMadeAnewMeanwhileSleepsToo)
+{
+    DamageRig rig;
+    rig.start();
+    rig.keep_dirty(true);
+    for (u64 i = 0; i < 8; i++)
+        rig.write_record(i * 4096, 4096);
+    rig.stop(false);
+    rig.poison_record(4);
+    rig.start();
+    rig.keep_dirty(false);
+    ASSERT_TRUE(rig.read_only()) << rig.status();
+    std::atomic<bool> made{false}, told{false};
+    rig.world.set_fence_hook([&] {
+        if (made || !rig.world.said("formatted the cache device anew"))
+            return;
+        made = true;
+        while (!told)
+            std::this_thread::sleep_for(1ms);
+    });
+    std::thread suspend([&] {
+        EXPECT_TRUE(comes_true([&] { return made.load(); }));
+        pc_target_fall_asleep();
+        EXPECT_FALSE(pc_target_asleep()) << "it is being stored to";
+        told = true;
+    });
+    EXPECT_EQ(rig.message({"accept_loss"}), 0) << rig.last_error();
+    suspend.join();
+    rig.world.set_fence_hook(nullptr);
+    EXPECT_TRUE(comes_true([] { return pc_target_asleep() != 0; }));
+    {
+        Watch watch(rig);
+        std::this_thread::sleep_for(300ms); // a spare would be zeroed
+        watch.expect_quiet("made anew");
+    }
+    pc_target_wake_up();
 }
 
 TEST(Sleep, IsNothingWhereNoCacheIsActive)
