@@ -114,7 +114,7 @@ bool Cache::write_back(u64 now, bool &moved) noexcept
     if (parts_->pacing.on())
         adapt_batch(pc_now_ns() - now);
     if (e == rt::Error::io) {
-        backing_failed(now);
+        backing_failed(pc_now_ns());
         return false;
     }
     if (e == rt::Error::no_space) {

@@ -156,8 +156,9 @@ TEST(Removal, TheNoticeMayComeAtAnyTime)
             live = rig.resume() == 0;
         }
         taker.join();
-        if (live)
+        if (live) {
             ASSERT_TRUE(fails_then(rig)) << "life " << life << ": " << rig.status();
+        }
     }
 }
 
