@@ -34,6 +34,9 @@ PCACHE_MUTANT(page_mates_forgotten, "15",
 PCACHE_MUTANT(live_slot_counts_on, "1, 44",
               "the live slot counts on until the dead one seems newer",
               "InfoPages.ADeadSlotNeverWinsHoweverManyUpdatesTheOtherOneGets")
+PCACHE_MUTANT(dead_slot_forgotten, "1, 44",
+              "the live slot goes on by two in each life until the dead one seems newer",
+              "InfoPages.ADeadSlotThatCanBeReadNeverWins*")
 PCACHE_MUTANT(clean_stop_kept, "1", "activation leaves CLEAN_STOP set",
               "LiveMetadata.ACleanStopIsReadBackAndClearedByTheNextActivationInBothSlots")
 PCACHE_MUTANT(setting_not_announced, "44",
@@ -318,6 +321,12 @@ PCACHE_MUTANT(part_blocks_served, "-",
               "GrownBlocks.CleanKeysThatAreNoWholeBlocks*")
 PCACHE_MUTANT(part_blocks_left, "-", "what is left of a block that is ignored in part is served",
               "GrownBlocks.CleanKeysThatAreNoWholeBlocks*")
+PCACHE_MUTANT(holes_not_trimmed, "-",
+              "what is left of a block around a hole is served if no key is ignored",
+              "GrownBlocks.WhatABadLineLeft*")
+PCACHE_MUTANT(beside_lost_trimmed, "-",
+              "what is left of a dirty block that is lost in part is taken for clean",
+              "GrownBlocks.DirtyDataBesideALostLine*")
 PCACHE_MUTANT(block_not_compared, "-",
               "dirty keys that are no whole blocks of the backing device are accepted",
               "GrownBlocks.DirtyKeysThatAreNoWholeBlocks*")

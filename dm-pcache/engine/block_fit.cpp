@@ -43,10 +43,25 @@ void BlockFit::ignore(u64 sector, u32 sectors, Place place) noexcept
     }
 }
 
+// What is left beside dirty data that is lost is dirty, too. Such a block is read by nobody.
+bool BlockFit::holds_lost(Shard &s, u64 sector) const noexcept
+{
+    const u32 sectors = block_bytes_ / sector_bytes;
+    rt::Guard g(s.lock);
+    for (u32 at = 0; at < sectors && !mutant(Mutant::beside_lost_trimmed);) {
+        const Run run = s.tree.lookup(sector + at, sectors - at);
+        if (run.hit && run.flags == extent_flag::lost)
+            return true;
+        at += run.sectors;
+    }
+    return false;
+}
+
 void BlockFit::trim() noexcept
 {
     const u64 block = block_bytes_ / sector_bytes;
-    if (!ignored_ || mutant(Mutant::part_blocks_left))
+    if (block == 1 || mutant(Mutant::part_blocks_left) ||
+        (!ignored_ && mutant(Mutant::holes_not_trimmed)))
         return;
     for (u32 i = 0; i < shard_count; i++) {
         Shard &s = shards_[i];
@@ -63,7 +78,7 @@ void BlockFit::trim() noexcept
             const u64 last = rt::max(rt::round_down(e.end(), block), first);
             const auto part = [&](u64 from, u64 to) {
                 const u32 skip = static_cast<u32>(from - e.sector);
-                if (from < to)
+                if (from < to && !holds_lost(s, rt::round_down(from, block)))
                     make_ghost(s, {from,
                                    static_cast<u32>(to - from),
                                    {e.place.segment, e.place.sector + skip}});

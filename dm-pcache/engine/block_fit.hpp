@@ -4,8 +4,10 @@
 //
 // Where such a key is clean it is ignored as one that cannot be read: a ghost stands for it. What
 // is left of other keys in its first and its last block becomes a ghost, too, since a block is read
-// from one place or from the other; it is clean, or its key would be one that is refused. So behind
-// trim() what is live in the index consists of whole blocks, and so do the holes in between.
+// from one place or from the other; so does what stands beside a hole: a stale key, or one that GC
+// has passed, may have taken a part of a block out. It is clean, or its key would be one that is
+// refused. So behind trim() what is live in the index consists of whole blocks, and so do the holes
+// in between; but beside lost dirty data all stays, since the block cannot be read anyway.
 //
 // Locking: takes the shards' locks; nobody else changes the index meanwhile. Sleeps.
 #pragma once
@@ -27,11 +29,13 @@ public:
     }
     // A clean key that does not fit: what the index has of it becomes a ghost.
     void ignore(u64 sector, u32 sectors, Place place) noexcept;
-    // The rest of the blocks around those keys. Once, behind the last ignore().
+    // The rest of the blocks around those keys, and around holes. Once, behind the last ignore(),
+    // also where there was none.
     void trim() noexcept;
     u64 ignored() const noexcept { return ignored_; } // keys
 
 private:
+    bool holds_lost(Shard &s, u64 sector) const noexcept;
     void make_ghost(Shard &s, const Extent &e) noexcept;
 
     Shard *shards_;

@@ -125,6 +125,12 @@ enum class ExtensionState {
     impossible // a number that is none
 };
 
+// Whether its numbers can be: what is not is refused when it is read, and so it is never stored.
+inline bool possible(const Extension &e) noexcept
+{
+    return valid_number(e.limit) && e.next_number <= number_mask;
+}
+
 // Of a slot whose crc is good and that is_extension(). Positions and segment numbers are judged
 // where they are relied on: what they are held against is not known here.
 inline ExtensionState decode_extension(const ExtensionRecord &r, Extension &e) noexcept
@@ -148,9 +154,7 @@ inline ExtensionState decode_extension(const ExtensionRecord &r, Extension &e) n
     e.former_crc = r.former_crc;
     e.coming_info_crc = r.coming_info_crc;
     __builtin_memcpy(e.label, r.label, sizeof(e.label));
-    if (!valid_number(e.limit) || e.next_number > number_mask)
-        return ExtensionState::impossible;
-    return ExtensionState::good;
+    return possible(e) ? ExtensionState::good : ExtensionState::impossible;
 }
 
 } // namespace pcache::format

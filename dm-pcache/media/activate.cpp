@@ -199,7 +199,8 @@ Error Activation::settle_tails(Inspection &in, Metadata &m) noexcept
     if (!tail_stands(device_, key_tail_place, m.key_tail()))
         m.set_key_tail(m.key_tail());
     if (in.front_passed) {
-        m.set_safe_tail(in.key_tail);
+        if (in.has_extension || vouched_) // else step 6 makes it
+            m.set_safe_tail(in.key_tail);
         raise_generations(in, m);
     }
     return m.failed() ? Error::io : Error::none;
@@ -211,7 +212,8 @@ Error Activation::drop_keys(Inspection &in, Metadata &m) noexcept
 {
     m.set_dirty_tail(in.dirty_tail);
     m.set_key_tail(in.key_tail);
-    m.set_safe_tail(in.key_tail);
+    if (in.has_extension || vouched_)
+        m.set_safe_tail(in.key_tail);
     raise_generations(in, m);
     return m.failed() ? Error::io : Error::none;
 }

@@ -45,6 +45,8 @@ Extension new_extension(const Identity &id, u32 seg_num, u64 backing_bytes) noex
 
 Error store_extension(Device &device, const Extension &e) noexcept
 {
+    if (!format::possible(e))
+        return Error::invalid;
     format::ExtensionRecord r;
     InfoPages pages;
     pages.load(device);

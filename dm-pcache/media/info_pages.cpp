@@ -137,7 +137,7 @@ Error InfoPages::rewrite(Device &device, Info which, u32 slot, const void *recor
         if (Info{i} == which || mutant(Mutant::page_mates_forgotten))
             continue;
         if (!ok(e))
-            s.lose(slot);
+            s.lose(device, slot);
         else if (s.good())
             s.adopt(slot, copies_[i].bytes);
     }

@@ -136,6 +136,11 @@ void Metadata::store_extension() noexcept
 {
     if (failed())
         return;
+    if (!format::possible(extension_)) {
+        pc_log(nullptr, PC_ERR, "an extended superblock with impossible numbers is not stored");
+        note(rt::Error::invalid);
+        return;
+    }
     format::ExtensionRecord r;
     format::encode_extension(extension_, r);
     note(info_.store(device_, Info::extension, &r));

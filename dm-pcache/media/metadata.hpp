@@ -83,7 +83,7 @@ public:
 private:
     friend class Activation; // fills it
 
-    // The mutex is held.
+    // The mutex is held. One that no activation would take is not stored: failed().
     void store_extension() noexcept;
     // Steps 1 (if asked to announce) and 2 of "A setting". Step 3 is due afterwards.
     void change_cache_info(u32 flags, bool announce) noexcept;

@@ -130,10 +130,21 @@ void TwoSlot::adopt(u32 slot, const void *record) noexcept
     seq_ = held_[slot].seq;
 }
 
-void TwoSlot::lose(u32 slot) noexcept
+// Whether the block write that failed has left a slot as it was. The live one then goes to the same
+// number in every life, or it would in the end be half of all numbers ahead.
+bool TwoSlot::left_as_it_was(const Device &device, u32 slot) const noexcept
+{
+    alignas(8) u8 now[format::max_slot_bytes];
+    return good_[slot] && !mutant(Mutant::dead_slot_forgotten) &&
+           ok(device.load(now, slot_offset(slot), place_.bytes)) &&
+           format::slot_intact(now, place_.bytes) &&
+           !__builtin_memcmp(now, &held_[slot], sizeof(held_[slot]));
+}
+
+void TwoSlot::lose(const Device &device, u32 slot) noexcept
 {
     if (!dead_[0] && !dead_[1])
-        pinned_ = static_cast<u8>(seq_ + 2);
+        pinned_ = static_cast<u8>((left_as_it_was(device, slot) ? held_[slot].seq : seq_) + 2);
     dead_[slot] = true;
     good_[slot] = whole_ = false;
     newest_ = good_[1 - slot] ? static_cast<int>(1 - slot) : -1;

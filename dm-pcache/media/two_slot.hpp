@@ -13,7 +13,8 @@
 // one serves. An update then fails, and changes nothing, if the dead slot is to be updated first;
 // unless the record allows to be updated in place (allow_single_slot), at the price that a cut in
 // the middle of an update loses it. The live slot then stays at one sequence number, ahead of
-// whatever the dead one may hold: it holds the last one, or the one that could not be written.
+// whatever the dead one may hold: what it still reads as, or
+// else the last one or the one that could not be written.
 // Records that share a page with others are updated through InfoPages (info_pages.hpp).
 // Not thread safe: the record's writer serialises.
 #pragma once
@@ -129,7 +130,7 @@ public:
     void adopt(const void *record) noexcept;
     void adopt(u32 slot, const void *record) noexcept;
     // A slot that can be neither stored to nor rewritten.
-    void lose(u32 slot) noexcept;
+    void lose(const Device &device, u32 slot) noexcept;
     bool dead(u32 slot) const noexcept { return dead_[slot]; }
 
     // Writes what was relied on back from the CPU caches; durable after the fence. Never sleeps.
@@ -151,6 +152,7 @@ private:
             return store_durably(device, record.slot_offset(slot), from, record.place_.bytes);
         }
     };
+    bool left_as_it_was(const Device &device, u32 slot) const noexcept;
     u32 first_to_store() const noexcept
     {
         const u32 first = newest_ == 0 && !mutant(Mutant::one_slot_only) ? 1 : 0;
@@ -176,7 +178,7 @@ rt::Error TwoSlot::put(const Slots &slots, u32 slot, const void *record) noexcep
 {
     const rt::Error e = dead_[slot] ? rt::Error::io : slots(slot, record);
     if (e == rt::Error::io)
-        lose(slot);
+        lose(slots.device, slot);
     return e;
 }
 

@@ -291,6 +291,52 @@ TEST_F(Activate, APageThatIsUnmappedForPoisonBehindTheHeadKeepsItsRecords)
     EXPECT_EQ(found.keys, 3u);
 }
 
+// A cache without an extension, whose oldest keys recovery had no room for: step 6 makes the
+// extension, and nothing stores a part of it before.
+TEST_F(Activate, ACutAtAnyFenceWithAPassedFrontAndNoExtensionCanBeActivatedAgain)
+{
+    if (real_geometry)
+        GTEST_SKIP() << "images of every fence: small geometry only";
+    make_mainline();
+    put_kset(put_kset({}, {key(1, 1, 0, 4)}, {}), {key(2)}, {});
+    put_dirty_tail(at(1));
+    const auto pass_and_activate = [&] {
+        return with_device([&](media::Activation &a, media::Device &d) {
+            RT_TRY(a.inspect(backing, found, why));
+            EXPECT_EQ(found.damage, 0u);
+            RT_TRY(a.pass_front(found, at(1)));
+            found.emptied[4] = 1;
+            found.generations[4]++;
+            media::Metadata m(d);
+            return a.activate(found, info().flags, backing, m, why);
+        });
+    };
+    cut_everywhere([&] { ASSERT_EQ(pass_and_activate(), rt::Error::none) << sentence(); },
+                   [&] {
+                       ASSERT_EQ(pass_and_activate(), rt::Error::none) << sentence();
+                       ASSERT_EQ(text(stored_extension().safe_tail), text(at(1)));
+                   });
+}
+
+// What vouches for the tails then is complete: uuid, limit, segments.
+TEST_F(Activate, ACutWhileTheTailsPageIsRewrittenAndNoExtensionStandsCanBeActivatedAgain)
+{
+    if (real_geometry)
+        GTEST_SKIP() << "images of every fence: small geometry only";
+    make_mainline();
+    const LogPosition p = put_kset(put_kset({}, {key(1)}, {}), {key(2)}, {});
+    disk->poison(format::cache_ctrl_offset + 2048, 8);
+    cut_everywhere([&] { ASSERT_EQ(activate(), rt::Error::none) << sentence(); },
+                   [&] {
+                       ASSERT_EQ(inspect(), rt::Error::none) << sentence();
+                       if (!found.damage) { // a torn page is
+                           ASSERT_EQ(text(found.head), text(p));
+                           ASSERT_EQ(activate(), rt::Error::none) << sentence();
+                           ASSERT_EQ(stored_extension().seg_num, segments);
+                       }
+                   });
+}
+
 TEST_F(Activate, DamageIsNeverActivated)
 {
     make_ours();
@@ -512,6 +558,22 @@ TEST_F(LiveMetadata, AResumeBeginsASessionWithTheFormerLimit)
         EXPECT_EQ(e.limit, limit + (1u << 18));
         EXPECT_EQ(text(e.safe_tail), text(at(1)));
     });
+}
+
+TEST_F(LiveMetadata, AnImpossibleExtensionIsNotStored)
+{
+    make_mainline();
+    disk->set_power_model(true);
+    with_device([&](media::Activation &, media::Device &d) {
+        media::Metadata m(d); // of no activation: its limit is 0
+        m.set_safe_tail(at(1));
+        EXPECT_TRUE(m.failed());
+        return 0;
+    });
+    EXPECT_EQ(disk->pending_units(), 0u);
+    disk->set_power_model(false);
+    EXPECT_TRUE(world.said("impossible"));
+    expect_end({});
 }
 
 } // namespace

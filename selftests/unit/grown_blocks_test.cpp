@@ -2,6 +2,7 @@
 // Tests of a backing device that comes back with larger logical blocks: what is cached in whole
 // blocks is served, other clean data is read from the device, and other dirty data refuses it.
 #include <thread>
+#include "mainline_media.hpp"
 #include "rig.hpp"
 
 using namespace pcache::selftest;
@@ -66,6 +67,26 @@ protected:
                 at += bio.size();
             }
     }
+    // What mainline's driver has left: whole blocks, and in the middle of one a bad line.
+    void make_blocks_with_a_bad_line(bool clean)
+    {
+        MainlineMedia media(rig.media, 4 * geometry.min_segments, GetParam());
+        rig.model = Rig::pattern(0, rig.model.size(), 0);
+        rig.backing.load(rig.model);
+        for (u64 at = 0; at < 4 * block; at += block) {
+            const Image data = Rig::pattern(at, block, 1);
+            std::memcpy(&rig.model[at], data.data(), block);
+            const u64 place = media.add_key(at, data, 0);
+            if (at == 2 * block)
+                rig.media.poison(place + 2 * sector, sector);
+        }
+        media.end_log();
+        if (clean) {
+            rig.backing.load(rig.model);
+            media.all_clean();
+        }
+        rig.backing.set_logical_block(block);
+    }
     bool hit(u64 offset)
     {
         Bio bio(block);
@@ -111,6 +132,25 @@ TEST_P(GrownBlocks, CleanKeysThatAreNoWholeBlocksAreReadFromTheDeviceAfterAResum
     for (int i = 0; i < 100; i++)
         rig.write_pattern(rng() % (rig.model.size() / block) * block, block);
     check("written over");
+}
+
+// No key is ignored: a bad line has taken a part of a block out.
+TEST_P(GrownBlocks, WhatABadLineLeftOfACleanBlockIsReadFromTheDevice)
+{
+    make_blocks_with_a_bad_line(true);
+    start();
+    check("after the create");
+}
+
+TEST_P(GrownBlocks, DirtyDataBesideALostLineIsNotTakenForClean)
+{
+    make_blocks_with_a_bad_line(false);
+    rig.backing.set_hook([](Op op, u64, u64) { return op == Op::write ? -5 : 0; });
+    start();
+    Bio bio(block);
+    EXPECT_EQ(rig.map(bio, {PC_READ, 2 * block, block, 0, 0}), PC_TAKEN);
+    rig.remove();
+    rig.backing.set_hook(nullptr);
 }
 
 // Until GC has passed those keys: it takes their ghosts out, and nothing else.

@@ -185,4 +185,32 @@ TEST_F(InfoPages, ASettingIsNotKeptWhereOnePageIsDead)
     EXPECT_EQ(found.cache_info.gc_percent(), 70u);
 }
 
+// A bad line beside the records: the slots of its page can be read, and never be written.
+TEST_F(InfoPages, ADeadSlotThatCanBeReadNeverWinsHoweverManyActivationsTheOtherOneGets)
+{
+    for (const u32 slot : {0u, 1u}) {
+        disk->set_repairable(false);
+        disk->poison(pages[slot] + 0xC00, 64);
+        u64 limit = 0;
+        for (u32 i = 0; i < 200; i++) {
+            SCOPED_TRACE("slot " + std::to_string(slot) + ", activation " + std::to_string(i));
+            live([&](media::Metadata &m) {
+                ASSERT_TRUE(limit == 0 || found.extension.limit == limit);
+                update(m);
+                limit = m.extension().limit; // another one each time
+                ASSERT_FALSE(m.failed());
+            });
+            if (HasFailure())
+                return;
+        }
+        disk->cure();
+        disk->set_repairable(true);
+        EXPECT_EQ(inspect(), rt::Error::none) << sentence();
+        EXPECT_EQ(found.extension.limit, limit);
+        found.clear();
+        make_ours();
+        put_session({}, 10, 3);
+    }
+}
+
 } // namespace
