@@ -313,8 +313,9 @@ TEST(Space, AWriteThatLackedAnIndexNodeOnceEnds)
     while (!bio.ended() && std::chrono::steady_clock::now() < end)
         std::this_thread::sleep_for(1ms);
     EXPECT_TRUE(bio.ended()) << "it waits for another write";
-    if (!bio.ended())
+    if (!bio.ended()) {
         EXPECT_EQ(rig.try_write(8 * piece, Image(piece)), 0); // so that it ends
+    }
     EXPECT_EQ(bio.wait(), 0);
 }
 
