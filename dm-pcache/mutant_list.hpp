@@ -251,7 +251,7 @@ PCACHE_MUTANT(read_only_flush_at_once, "46",
               "Promise.AFlushOnTheWay*")
 PCACHE_MUTANT(given_up_forgotten, "46",
               "a FLUSH succeeds although the key of a completed write was given up",
-              "Promise.BehindKeys*")
+              "LostPage.NothingIsStoredToOneThatGc*")
 PCACHE_MUTANT(log_closes_in_silence, "46, 28", "a log that has closed tells nobody",
               "Promise.BehindKeys*")
 PCACHE_MUTANT(lost_page_stored_to, "15, 42", "the log stores to a page that it was told is lost",

@@ -135,27 +135,48 @@ protected:
 // ---- on the way into read-only ------------------------------------------------------------------
 
 #ifdef PCACHE_SMALL_GEOMETRY
-// Write-back has met a record that it cannot read, and the way into the state waits for a reader.
+// Write-back has met a record that it cannot read, and what is staged is stored and not fenced yet.
 TEST_F(Promise, AFlushOnTheWayIntoReadOnlyEndsWhenWhatItCoversIsInARecord)
 {
+    const u64 at = 220 * page;
+    Gate gate;
+    Bio staged(Rig::pattern(at, page, 4711)), flush(0);
+    std::atomic<std::thread::id> reclaim{};
+    const auto me = std::this_thread::get_id();
     rig.start();
     rig.backing.hold_writes(true);
     rig.write_record(0, page);
     rig.write_record(page, page);
-    for (u64 i = 0; i < 240; i++) // more than half of the cache
+    for (u64 i = 0; i < 256; i++) // more than half of the cache
         rig.write_pattern((i % 200 + 10) * page, page);
     ASSERT_EQ(rig.flush(), 0);
     ASSERT_TRUE(soon([&] { return rig.backing.counters().writes_in_flight != 0; }));
-    rig.poison_record(1);
+    std::memcpy(&rig.model[at], staged.data(), page);
     rig.media.set_power_model(true);
-    Reader reader;
+    rig.set_backing_hook([&](Op op, u64, u64) { // between the first batch and the next
+        if (op == Op::flush && reclaim.load() == std::thread::id{}) {
+            reclaim = std::this_thread::get_id();
+            rig.poison_record(1);
+            EXPECT_EQ(rig.map(staged, {PC_WRITE, at, page, 0, 0}), PC_TAKEN);
+        }
+        return 0;
+    });
+    rig.world.set_fence_hook([&] {
+        const auto id = std::this_thread::get_id();
+        if (reclaim.load() != std::thread::id{} && id != reclaim.load() && id != me)
+            gate.wait();
+    });
     rig.backing.hold_writes(false);
-    const u64 at = 220 * page;
-    rig.write_pattern(at, page); // staged
-    ASSERT_TRUE(soon([&] { return rig.read_only(); })) << rig.status();
-    EXPECT_EQ(rig.flush(), 0);
+    EXPECT_TRUE(soon([&] { return rig.read_only() && gate.somebody(); })) << rig.status();
+    EXPECT_EQ(rig.map(flush, {PC_FLUSH, 0, 0, 0, 0}), PC_TAKEN);
+    std::this_thread::sleep_for(50ms);
+    EXPECT_FALSE(flush.ended());
+    gate.open();
+    EXPECT_EQ(flush.wait(), 0);
+    EXPECT_EQ(staged.wait(), 0);
     const Cut cut = rig.world.cut(rng);
-    reader.leave();
+    rig.world.set_fence_hook(nullptr);
+    rig.set_backing_hook(nullptr);
     next_life_has(cut, at);
 }
 #endif
