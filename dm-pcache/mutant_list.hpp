@@ -318,23 +318,23 @@ PCACHE_MUTANT(ranges_not_locked, "35", "writes to one backing sector do not wait
 /* data that cannot be read */
 PCACHE_MUTANT(part_blocks_served, "-",
               "clean keys that are no whole blocks of the backing device are served",
-              "GrownBlocks.CleanKeysThatAreNoWholeBlocks*")
+              "DataCrc/GrownBlocks.CleanKeysThatAreNoWholeBlocks*")
 PCACHE_MUTANT(part_blocks_left, "-", "what is left of a block that is ignored in part is served",
-              "GrownBlocks.CleanKeysThatAreNoWholeBlocks*")
+              "DataCrc/GrownBlocks.CleanKeysThatAreNoWholeBlocks*")
 PCACHE_MUTANT(holes_not_trimmed, "-",
               "what is left of a block around a hole is served if no key is ignored",
-              "GrownBlocks.WhatABadLineLeft*")
+              "DataCrc/GrownBlocks.WhatABadLineLeft*")
 PCACHE_MUTANT(beside_lost_trimmed, "-",
               "what is left of a dirty block that is lost in part is taken for clean",
-              "GrownBlocks.DirtyDataBesideALostLine*")
+              "DataCrc/GrownBlocks.DirtyDataBesideALostLine*")
 PCACHE_MUTANT(block_not_compared, "-",
               "dirty keys that are no whole blocks of the backing device are accepted",
-              "GrownBlocks.DirtyKeysThatAreNoWholeBlocks*")
+              "DataCrc/GrownBlocks.DirtyKeysThatAreNoWholeBlocks*")
 PCACHE_MUTANT(too_few_segments_served, "15",
               "writes are taken with fewer segments than log, heads and reclaim need",
               "TooFewSegments.*")
 PCACHE_MUTANT(recovery_over_budget, "-", "recovery takes what memory the log asks for",
-              "RecoveryBudget.*")
+              "DataCrc/RecoveryBudget.*")
 PCACHE_MUTANT(lost_passed, "50", "dirty tail passes what is lost", "Poison.WhatIsLostIsLost*")
 PCACHE_MUTANT(lost_taken_for_clean, "15, 50", "what is lost is read from the backing device",
               "Poison.DirtyDataOnABadLineFailsThatRangeAloneUntilItIsWrittenAnew")
