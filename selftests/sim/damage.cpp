@@ -181,22 +181,40 @@ bool Damage::spoilt(const LogView &v, const format::Key &k) const
     return false;
 }
 
+Damage::Hole Damage::find_hole(const LogView &v) const
+{
+    Hole found{v.records.size(), false};
+    bool hole = false;
+    bool judged = !key_tail_lost_; // it says whose log this is; otherwise the first number does
+    for (usize i = 0; i < v.records.size(); ++i) {
+        const LogView::Record &r = v.records[i];
+        if (!r.dirty && !tails_lost_)
+            continue;
+        const bool bad = touched(r.offset, r.bytes);
+        // Wrong bits are proved by a record behind them, unless that one has been hit as well.
+        found.proved |= bad ? !hole && (unreadable(r.offset, r.bytes) || (judged && v.clean_stop))
+                            : hole && judged;
+        if (bad && !hole)
+            found.first = i;
+        hole |= bad;
+        judged |= !hole;
+    }
+    return found;
+}
+
 // Of the media as they were in front of wrong bits, poison or not.
 void Damage::judge(const LogView &v)
 {
     expected_ = Expected::running;
     may_turn_ = false;
-    bool hole = false, proved = false;
-    bool judged = !key_tail_lost_; // it says whose log this is; otherwise the first number does
-    for (const LogView::Record &r : v.records) {
+    const Hole found = find_hole(v);
+    const bool proved = found.proved;
+    bool hole = false;
+    for (usize at = 0; at < v.records.size(); ++at) {
+        const LogView::Record &r = v.records[at];
         if (!r.dirty && !tails_lost_)
             continue;
-        const bool bad = touched(r.offset, r.bytes);
-        // Wrong bits are proved by a record behind them, unless that one has been hit as well.
-        proved |= bad ? !hole && (unreadable(r.offset, r.bytes) || (judged && v.clean_stop))
-                      : hole && judged;
-        hole |= bad;
-        judged |= !hole;
+        hole |= at == found.first;
         for (const format::Key &k : r.keys) {
             if (hole)
                 for (u32 i = 0; i < k.len / sector_bytes; ++i)
@@ -287,6 +305,7 @@ void Damage::before_life(Rng &rng, u32 strike_one_in)
     for (u64 page : pages)
         if (!known_units(page * page_bytes) && rng.one_in(2))
             make_known(page, rng.one_in(2));
+    take_back(v);
     judge(v);
     flip(rng);
 }

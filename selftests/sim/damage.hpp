@@ -73,10 +73,17 @@ private:
     void strike_record(Rng &rng, const LogView &v);
     void strike_slot(Rng &rng, const LogView &v);
     void strike_tails(Rng &rng);
+    void take_back(const LogView &v);
     void spoil(Rng &rng, Range r, bool may_flip);
     // Bad segments are not used again, and the smallest cache must be left (two may go).
     bool room_for(u64 offset) const;
     bool touched(u64 offset, u64 bytes) const;
+    // In what is dirty, or all of it if dirty_tail is lost.
+    struct Hole {
+        usize first; // record; their number: there is no hole
+        bool proved; // that it is one, and not the end
+    };
+    Hole find_hole(const LogView &v) const;
     void judge(const LogView &v);
     void judge_data(const LogView &v, const format::Key &k);
     bool spoilt(const LogView &v, const format::Key &k) const;

@@ -3,6 +3,7 @@
 // (data of a key, a record, a slot of a two-slot record) and what happens to it.
 #include <algorithm>
 #include <cstring>
+#include <map>
 #include "dm-pcache/format/cache_info.hpp"
 #include "dm-pcache/format/extension.hpp"
 #include "dm-pcache/format/position.hpp"
@@ -31,6 +32,22 @@ bool alone_makes_stale(const LogView &v, u32 segment, u64 slot, u64 other)
         for (const format::Key &k : r.keys)
             if (k.cache_seg_id == segment && older.gen <= k.seg_gen && k.seg_gen < newer.gen)
                 return true;
+    return false;
+}
+
+// Whether a key in the hole or behind it has hidden a clean one in front of it, so that this one
+// shows again if the hole is taken for the end.
+bool hides_clean(const LogView &v, usize hole, bool all_dirty)
+{
+    std::map<u64, bool> clean; // by sector: the newest key in front of the hole
+    for (usize i = 0; i < v.records.size(); ++i)
+        for (const format::Key &k : v.records[i].keys)
+            for (u64 s = k.off / sector_bytes; s < (k.off + k.len) / sector_bytes; ++s) {
+                if (i < hole)
+                    clean[s] = (k.flags & format::key_clean) || !(v.records[i].dirty || all_dirty);
+                else if (const auto c = clean.find(s); c != clean.end() && c->second)
+                    return true;
+            }
     return false;
 }
 } // namespace
@@ -178,6 +195,23 @@ void Damage::strike_tails(Rng &rng)
         spoilt_.push_back({format::cache_ctrl_offset, line_bytes});
     else
         poison(format::cache_ctrl_offset, line_bytes);
+}
+
+// Wrong bits of the log that nothing proves any more (what proved them was hit, too: the record
+// behind them, or dirty_tail, which the log must meet), where they would bare a clean key. The lost
+// key may have been written back; the bared one is not sent again, and nothing says that the
+// backing device has newer bytes (seed 1282).
+void Damage::take_back(const LogView &v)
+{
+    const Hole hole = find_hole(v);
+    if (hole.first == v.records.size() || hole.proved || !hides_clean(v, hole.first, tails_lost_))
+        return;
+    trace("damage: the wrong bits in the log are taken back");
+    std::erase_if(spoilt_, [&](const Range &s) {
+        return std::any_of(v.records.begin(), v.records.end(), [&](const LogView::Record &r) {
+            return s.offset < r.offset + r.bytes && r.offset < s.offset + s.bytes;
+        });
+    });
 }
 
 void Damage::strike(Rng &rng, const LogView &v)
