@@ -288,6 +288,11 @@ PCACHE_MUTANT(write_error_ignored, "7", "dirty tail moves although a backing wri
 PCACHE_MUTANT(cut_batch_counts, "7, 41",
               "a batch that a suspend has cut short counts once the suspend is undone",
               "LifeCycle.ABatchThatASuspendHasCut*")
+PCACHE_MUTANT(
+    cut_forgotten, "7, 41",
+    "what a suspend that came between gathering and sending has cut short counts once the "
+    "suspend is undone",
+    "WriteBack.WhatIsHaltedBetweenGatheringAndSending*")
 PCACHE_MUTANT(tail_before_data, "47", "dirty tail moves before the batch is sent",
               "Rules.DirtyTailWaits*")
 PCACHE_MUTANT(epochs_merged, "8, 48", "a batch takes keys of several flush epochs",

@@ -185,6 +185,7 @@ rt::Error WriteBack::send_and_flush(bool verify) noexcept
 {
     verify_ = verify;
     halts_before_ = halts_.load_acquire();
+    cut_ = false;
     failed_.clear();
     to_send_.sort();
     count_pieces();
@@ -327,17 +328,18 @@ void WriteBack::collect_failed() noexcept
     }
 }
 
+// Said before it is counted: who knows the count sees that it is halted, or has been.
 void WriteBack::halt() noexcept
 {
-    halts_.fetch_add(1);
     halted_.store_release(1);
+    halts_.fetch_add(1);
     landed_.wake();
 }
 
 void WriteBack::fall_asleep() noexcept
 {
-    halts_.fetch_add(1);
     asleep_.store_release(1);
+    halts_.fetch_add(1);
     landed_.wake();
 }
 

@@ -147,11 +147,14 @@ private:
     rt::Error gather(format::LogPosition &end, u64 &bytes) noexcept;
     void send() noexcept;
     bool open(u64 offset) noexcept;
-    // Halted, now or since what is being sent was begun: a suspend may have been undone since.
-    bool cut_short() const noexcept
+    // Halted, now or since what is being sent was begun: a suspend may have been undone since. Who
+    // was told so once has left something out, so it stays true of this attempt.
+    bool cut_short() noexcept
     {
-        return halted() ||
+        cut_ = (cut_ && !mutant(Mutant::cut_forgotten) && !mutant(Mutant::cut_batch_counts)) ||
+               halted() ||
                (halts_before_ != halts_.load_acquire() && !mutant(Mutant::cut_batch_counts));
+        return cut_;
     }
     void close() noexcept;
     u32 check(const Extent &e, u32 at, bool &readable) noexcept;
@@ -210,6 +213,7 @@ private:
     rt::Atomic<u32> halted_{0}, asleep_{0};
     rt::Atomic<u32> halts_{0}; // how often, ever
     u32 halts_before_ = 0;     // what is being sent now
+    bool cut_ = false;         // and something of it was left out
 
     bool verify_ = true;      // the data of the batch in hand
     bool found_lost_ = false; // in the batch in hand

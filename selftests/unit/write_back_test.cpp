@@ -8,6 +8,7 @@
 #include <mutex>
 #include <sstream>
 #include <thread>
+#include <utility>
 #include "damage_rig.hpp"
 #include "dm-pcache/engine/limits.hpp"
 #include "dm-pcache/engine/resend.hpp"
@@ -273,6 +274,47 @@ TEST(WriteBack, TheBatchInHandIsSentOutWhateverHappensToTheLogMeanwhile)
     EXPECT_EQ(backing.writes(2 * page), 0u);
     rig.remove();
     rig.media.cure();
+}
+
+// Halted right behind the gathering, and let go in front of the n-th spinlock from there: when it
+// has seen that it is halted, or before. Nothing was in flight that could tell.
+void halt_behind_gathering(u32 n)
+{
+    DamageRig rig(32);
+    static thread_local bool sends; // the thread that has FLUSHed is the one that will gather
+    std::atomic<bool> undone{false};
+    rig.start();
+    rig.keep_dirty(true);
+    rig.write_record(0, page);
+    rig.write_record(8 * page, page);
+    rig.write_record(16 * page, page);
+    rig.set_backing_hook([&](Op op, u64, u64) {
+        sends |= op == Op::flush;
+        return 0;
+    });
+    rig.world.set_yield_hook([&] {
+        if (std::exchange(sends, false) && !undone)
+            World::at_mutex(1, [&] {
+                pc_target_presuspend(rig.target, 1);
+                World::at_lock(n, [&] {
+                    pc_target_presuspend_undo(rig.target);
+                    undone = true;
+                });
+            });
+    });
+    rig.keep_dirty(false);
+    EXPECT_TRUE(soon([&] { return undone.load(); }));
+    rig.world.set_yield_hook(nullptr);
+    rig.set_backing_hook(nullptr);
+    EXPECT_TRUE(soon([&] { return drained(rig); })) << rig.status();
+    EXPECT_TRUE(rig.backing.image() == rig.model) << "let go at lock " << n;
+    rig.remove();
+}
+
+TEST(WriteBack, WhatIsHaltedBetweenGatheringAndSendingIsSentLater)
+{
+    for (u32 n = 1; n <= 2 && !HasFailure(); n++) // of the range lock: taken, given back
+        halt_behind_gathering(n);
 }
 
 #ifdef PCACHE_SMALL_GEOMETRY // some hundred records; the bounds are smaller than the platform's
