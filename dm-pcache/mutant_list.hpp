@@ -199,8 +199,6 @@ PCACHE_MUTANT(waiters_reversed, "17", "the last one that waits is served first",
 PCACHE_MUTANT(pushed_back_unasked, "41",
               "a waiting write is given back though the noflush suspend was interrupted",
               "LifeCycle.AnInterruptedNoflush*")
-PCACHE_MUTANT(staged_not_told, "17", "the tickets of a write come back when a timer says so",
-              "Space.AWriteThatWaitsForTickets*")
 PCACHE_MUTANT(commit_by_the_worker, "19", "a work waits for the commit worker",
               "Space.AWorkNeverWaitsForAnother*")
 PCACHE_MUTANT(memory_under_lock, "19, 20", "a shard is locked while the index waits for memory",
@@ -233,8 +231,6 @@ PCACHE_MUTANT(summed_in_map, "-", "map() sums keys of any length",
               "LongKeys.MapSumsNoMoreThanItMay")
 PCACHE_MUTANT(nowait_read_waits, "-", "a NOWAIT read waits for the worker that sums",
               "LongKeys.ANowaitReadThatWouldGoToAWorkerEndsWithAgain")
-PCACHE_MUTANT(verified_per_piece, "-", "write-back sums a key once for each piece of it",
-              "LongKeys.WriteBackSumsEachKeyOnce")
 
 /* FLUSH */
 PCACHE_MUTANT(flush_overtakes_leader, "46",
@@ -324,14 +320,6 @@ PCACHE_MUTANT(ranges_not_locked, "35", "writes to one backing sector do not wait
 PCACHE_MUTANT(part_blocks_served, "-",
               "clean keys that are no whole blocks of the backing device are served",
               "DataCrc/GrownBlocks.CleanKeysThatAreNoWholeBlocks*")
-PCACHE_MUTANT(part_blocks_left, "-", "what is left of a block that is ignored in part is served",
-              "DataCrc/GrownBlocks.CleanKeysThatAreNoWholeBlocks*")
-PCACHE_MUTANT(holes_not_trimmed, "-",
-              "what is left of a block around a hole is served if no key is ignored",
-              "DataCrc/GrownBlocks.WhatABadLineLeft*")
-PCACHE_MUTANT(beside_lost_trimmed, "-",
-              "what is left of a dirty block that is lost in part is taken for clean",
-              "DataCrc/GrownBlocks.DirtyDataBesideALostLine*")
 PCACHE_MUTANT(block_not_compared, "-",
               "dirty keys that are no whole blocks of the backing device are accepted",
               "DataCrc/GrownBlocks.DirtyKeysThatAreNoWholeBlocks*")
@@ -339,7 +327,7 @@ PCACHE_MUTANT(too_few_segments_served, "15",
               "writes are taken with fewer segments than log, heads and reclaim need",
               "TooFewSegments.*")
 PCACHE_MUTANT(recovery_over_budget, "-", "recovery takes what memory the log asks for",
-              "DataCrc/RecoveryBudget.*")
+              "DataCrc/RecoveryBudget.TheOldest*")
 PCACHE_MUTANT(lost_passed, "50", "dirty tail passes what is lost", "Poison.WhatIsLostIsLost*")
 PCACHE_MUTANT(lost_taken_for_clean, "15, 50", "what is lost is read from the backing device",
               "Poison.DirtyDataOnABadLineFailsThatRangeAloneUntilItIsWrittenAnew")

@@ -5,6 +5,7 @@
 #include <cstring>
 #include "selftests/fuzz/world.hpp"
 #include "selftests/sim/damage.hpp"
+#include "selftests/sim/log_view.hpp"
 
 namespace pcache::sim
 {
@@ -18,9 +19,20 @@ int Damage::load(u64, usize)
     return 0;
 }
 void Damage::stored(u64, usize) {}
-bool Damage::rewritten(u64)
+bool Damage::can_rewrite(u64) const
 {
     return true;
+}
+void Damage::rewritten(u64) {}
+void Damage::unit_rewritten(u64) {}
+void Damage::block_write_torn(const LogView &, const std::vector<u64> &) {}
+LogView view_log()
+{
+    return {};
+}
+u8 Damage::known_units(u64) const
+{
+    return 0;
 }
 bool Damage::known_stretch(u32, u64 &, u64 &) const
 {

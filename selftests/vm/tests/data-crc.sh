@@ -3,7 +3,8 @@
 # data-crc.sh - with data_crc a byte of cached data that changed is never handed out or written back.
 #
 # guest: --memory memmap:512M --disk 1G,serial=backing --cpus 2 --timeout 300
-# check: 6.12 6.1
+# check: 6.12
+# long: 6.1
 . /test/lib.sh
 
 # The backing device can be made to fail: what is written then stays dirty.

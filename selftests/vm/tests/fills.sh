@@ -4,7 +4,8 @@
 # cached is never out of date and never written back.
 #
 # guest: --memory memmap:512M --disk 1G,serial=backing --cpus 2 --timeout 300
-# check: 6.12 6.1
+# check: 6.12
+# long: 6.1
 . /test/lib.sh
 
 stat_file=/sys/block/${BACKING##*/}/stat

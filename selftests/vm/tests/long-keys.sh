@@ -4,8 +4,7 @@
 # cut up, and a power cut. They are read right, and nearly as fast as keys in one piece.
 #
 # guest: --memory nvdimm --disk 256M,serial=backing --cpus 2 --timeout 600
-# check: 6.12
-# long: 6.1
+# long: 6.12 6.1
 . /test/lib.sh
 
 keys=192

@@ -4,7 +4,8 @@
 # has segments for data heads of their own.
 #
 # guest: --memory memmap:512M --disk 1G,serial=backing --cpus 6 --possible-cpus 64 --mem 1200M --timeout 400
-# check: 6.12 6.1
+# check: 6.12
+# long: 6.1
 . /test/lib.sh
 
 must dmsetup create backing --noudevsync --table "0 $(sectors "$BACKING") linear $BACKING 0"
