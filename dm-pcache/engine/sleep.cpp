@@ -17,7 +17,7 @@ namespace pcache::engine
 // Is there anything to put to sleep? parts_lock_ is held.
 bool Cache::has_workers() const noexcept
 {
-    return state() != State::inactive && parts_ && !read_only_.rebuilding;
+    return state() != State::inactive && !read_only_.rebuilding && parts_;
 }
 
 bool Cache::requests_wait() noexcept

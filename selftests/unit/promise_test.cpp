@@ -134,7 +134,7 @@ protected:
 
 // ---- on the way into read-only ------------------------------------------------------------------
 
-#ifdef PCACHE_SMALL_GEOMETRY
+#if defined(PCACHE_SMALL_GEOMETRY) && !defined(PCACHE_TSAN) // too slow there to hit the moment
 // Write-back has met a record that it cannot read, and what is staged is stored and not fenced yet.
 TEST_F(Promise, AFlushOnTheWayIntoReadOnlyEndsWhenWhatItCoversIsInARecord)
 {
