@@ -471,22 +471,25 @@ bool Log::make_spare() noexcept
             return false;
         if (zero_segment(s))
             break;
-        (void)segments_.mark_bad(s);
-        segments_.release(s); // retired by that
+        if (!closed())
+            (void)segments_.mark_bad(s);
+        segments_.release(s); // if it is bad, retired by that
     }
     segments_.set_spare(s);
     progress_.wake();
     return true;
 }
 
-// False: something in it cannot be read. Such a page may have lost its mapping, and is not stored
-// to; and what the log stores must be readable.
+// False: something in it cannot be read, or the log has closed. Such a page may have lost its
+// mapping, and is not stored to; and what the log stores must be readable.
 bool Log::zero_segment(SegmentId s) noexcept
 {
     const u8 *data = device_.data(s);
     const u32 all =
         mutant(Mutant::spare_zeroed_in_part) ? format::data_bytes / 2 : format::data_bytes;
     for (u32 at = 0; at < all; at += zero_step) {
+        if (closed())
+            return false;
         const u32 bytes = rt::min(zero_step, all - at);
         if (!ok(media::persist::probe(data + at, bytes)))
             return false;

@@ -381,6 +381,8 @@ TEST(AcceptLoss, ASignalEndsTheWait)
     while (!rig.backing.counters().writes_in_flight || !signal)
         std::this_thread::yield();
     signal.load()->send();
+    // The signal must be seen before what is in flight has landed.
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
     rig.backing.hold_writes(false);
     while (!ended)
         std::this_thread::yield();

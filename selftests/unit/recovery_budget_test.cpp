@@ -8,6 +8,9 @@
 #include "mainline_media.hpp"
 #include "rig.hpp"
 
+// In the real geometry so many keys fit any cache; and ThreadSanitizer sees recovery elsewhere.
+#if defined(PCACHE_SMALL_GEOMETRY) && !defined(PCACHE_TSAN)
+
 using namespace pcache::selftest;
 using namespace pcache::engine;
 using pcache::format::data_bytes;
@@ -109,3 +112,4 @@ TEST_P(RecoveryBudget, DirtyKeysAreWrittenBackUntilTheBoundHolds)
 }
 
 INSTANTIATE_TEST_SUITE_P(DataCrc, RecoveryBudget, testing::Bool());
+#endif

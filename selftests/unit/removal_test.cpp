@@ -54,6 +54,7 @@ TEST(Removal, ACacheWhoseDeviceGoesFailsAndNoRequestIsServedAnyMore)
     EXPECT_TRUE(comes_true([&] { return rig.world.events() > events; }));
     EXPECT_EQ(rig.try_write(0, Image(4096)), -5);
     EXPECT_EQ(rig.flush(), -5);
+    std::this_thread::sleep_for(100ms); // a step of zeroing may have been under way
     std::atomic<u64> fences{0};
     rig.world.set_fence_hook([&] { fences++; });
     rig.suspend();
@@ -67,6 +68,8 @@ TEST(Removal, ACacheWhoseDeviceGoesFailsAndNoRequestIsServedAnyMore)
 
 TEST(Removal, WritesThatWaitForSpaceEnd)
 {
+    if (!small_world)
+        GTEST_SKIP() << "fills a cache";
     Rig rig;
     rig.start();
     rig.backing.hold_writes(true);

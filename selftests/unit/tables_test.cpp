@@ -246,7 +246,7 @@ private:
 
 TEST(Tables, AnyOrderOfLoadResumeSwapAndDestroyIsSafe)
 {
-    for (unsigned seed = 0; seed < 40; seed++) {
+    for (unsigned seed = 0; seed < 40; seed += life_step) {
         SCOPED_TRACE("seed " + std::to_string(seed));
         Rig rig;
         std::mt19937 rng(seed);
