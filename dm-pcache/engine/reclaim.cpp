@@ -13,6 +13,11 @@
 namespace pcache::engine
 {
 
+namespace
+{
+constexpr const char *log_unreadable_sentence = "the log could not be read";
+}
+
 u32 Cache::low_water() const noexcept
 {
     // The log has its reserve; every head can get a segment before the one that it fills at the
@@ -257,7 +262,7 @@ void Cache::log_unreadable() noexcept
     if (parts_->metadata.failed())
         fail("metadata could not be stored");
     else
-        go_read_only("the log could not be read");
+        go_read_only(log_unreadable_sentence);
 }
 
 // By the damage worker: are there segments enough left?
@@ -267,10 +272,11 @@ void Cache::bad_found() noexcept
         reclaim_work_.kick();
 }
 
-// The log has closed. In map(), too.
+// The log has closed: the page in which it grows could not be read. Whoever found that calls
+// log_unreadable(), before or after this: one sentence for both. In map(), too.
 void Cache::log_closed() noexcept
 {
-    go_read_only("the log cannot be stored to where it stands");
+    go_read_only(log_unreadable_sentence);
 }
 
 void Cache::fail(const char *what) noexcept

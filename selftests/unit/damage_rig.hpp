@@ -288,4 +288,32 @@ private:
     std::vector<Made> made_;
 };
 
+// Eight writes of 4 KiB, each an epoch and a record of its own; write i to page i, and 0 to 3 once
+// more as 4 to 7 in reverse.
+inline constexpr u32 writes = 8;
+inline u64 page_of(u32 i)
+{
+    return (i < 4 ? i : 7 - i) * u64{4096};
+}
+inline void eight_writes(DamageRig &rig)
+{
+    for (u32 i = 0; i < writes; i++)
+        rig.write_record(page_of(i), 4096);
+}
+
+// Eight writes; the record of write 2 is lost; activated.
+inline void one_hole(DamageRig &rig)
+{
+    rig.keep_dirty(true);
+    rig.start();
+    eight_writes(rig);
+    rig.stop(false);
+    rig.spoil_record(2);
+    rig.model_without({2});
+    rig.keep_dirty(false);
+    ASSERT_EQ(rig.create(), 0) << rig.sentence;
+    ASSERT_EQ(rig.resume(), 0) << rig.last_error();
+    ASSERT_TRUE(rig.read_only()) << rig.status();
+}
+
 } // namespace pcache::selftest
