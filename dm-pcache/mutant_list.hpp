@@ -199,6 +199,8 @@ PCACHE_MUTANT(waiters_reversed, "17", "the last one that waits is served first",
 PCACHE_MUTANT(pushed_back_unasked, "41",
               "a waiting write is given back though the noflush suspend was interrupted",
               "LifeCycle.AnInterruptedNoflush*")
+PCACHE_MUTANT(staged_not_told, "17", "the tickets of a write come back when a timer says so",
+              "Space.AWriteThatWaitsForTickets*")
 PCACHE_MUTANT(commit_by_the_worker, "19", "a work waits for the commit worker",
               "Space.AWorkNeverWaitsForAnother*")
 PCACHE_MUTANT(memory_under_lock, "19, 20", "a shard is locked while the index waits for memory",
@@ -231,6 +233,8 @@ PCACHE_MUTANT(summed_in_map, "-", "map() sums keys of any length",
               "LongKeys.MapSumsNoMoreThanItMay")
 PCACHE_MUTANT(nowait_read_waits, "-", "a NOWAIT read waits for the worker that sums",
               "LongKeys.ANowaitReadThatWouldGoToAWorkerEndsWithAgain")
+PCACHE_MUTANT(verified_per_piece, "-", "write-back sums a key once for each piece of it",
+              "LongKeys.WriteBackSumsEachKeyOnce")
 
 /* FLUSH */
 PCACHE_MUTANT(flush_overtakes_leader, "46",
@@ -320,6 +324,14 @@ PCACHE_MUTANT(ranges_not_locked, "35", "writes to one backing sector do not wait
 PCACHE_MUTANT(part_blocks_served, "-",
               "clean keys that are no whole blocks of the backing device are served",
               "DataCrc/GrownBlocks.CleanKeysThatAreNoWholeBlocks*")
+PCACHE_MUTANT(part_blocks_left, "-", "what is left of a block that is ignored in part is served",
+              "DataCrc/GrownBlocks.CleanKeysThatAreNoWholeBlocks*")
+PCACHE_MUTANT(holes_not_trimmed, "-",
+              "what is left of a block around a hole is served if no key is ignored",
+              "DataCrc/GrownBlocks.WhatABadLineHas*")
+PCACHE_MUTANT(beside_lost_trimmed, "-",
+              "what is left of a dirty block that is lost in part is taken for clean",
+              "DataCrc/GrownBlocks.DirtyDataBesideALineLost*")
 PCACHE_MUTANT(block_not_compared, "-",
               "dirty keys that are no whole blocks of the backing device are accepted",
               "DataCrc/GrownBlocks.DirtyKeysThatAreNoWholeBlocks*")

@@ -48,7 +48,7 @@ bool BlockFit::holds_lost(Shard &s, u64 sector) const noexcept
 {
     const u32 sectors = block_bytes_ / sector_bytes;
     rt::Guard g(s.lock);
-    for (u32 at = 0; at < sectors;) {
+    for (u32 at = 0; at < sectors && !mutant(Mutant::beside_lost_trimmed);) {
         const Run run = s.tree.lookup(sector + at, sectors - at);
         if (run.hit && run.flags == extent_flag::lost)
             return true;
@@ -60,7 +60,8 @@ bool BlockFit::holds_lost(Shard &s, u64 sector) const noexcept
 void BlockFit::trim() noexcept
 {
     const u64 block = block_bytes_ / sector_bytes;
-    if (block == 1)
+    if (block == 1 || mutant(Mutant::part_blocks_left) ||
+        (!ignored_ && mutant(Mutant::holes_not_trimmed)))
         return;
     for (u32 i = 0; i < shard_count; i++) {
         Shard &s = shards_[i];

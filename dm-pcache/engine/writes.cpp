@@ -185,7 +185,7 @@ void Cache::give_up(Request &r) noexcept
 // front_short_ kicks the commit afterwards, and that takes the lock under which the key was staged.
 void Cache::tell_of_staged() noexcept
 {
-    if (front_short_.read())
+    if (front_short_.read() && !mutant(Mutant::staged_not_told))
         parts_->log.kick();
 }
 

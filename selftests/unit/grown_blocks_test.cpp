@@ -25,11 +25,13 @@ protected:
         ASSERT_EQ(rig.create({"2", "data_crc", GetParam() ? "true" : "false"}), 0) << rig.sentence;
         ASSERT_EQ(rig.resume(), 0) << rig.last_error();
     }
-    // Of one sector and more, over each other, in the first MiB; whole blocks behind it.
+    // Whole blocks, over some of them writes of one sector and more, and whole blocks elsewhere. In
+    // all less than what GC begins at.
     void scribble()
     {
-        for (int i = 0; i < 150; i++) {
-            const u64 n = 1 + rng() % 20, at = rng() % (2048 - n);
+        rig.write_pattern(0, 256u << 10);
+        for (int i = 0; i < 60; i++) {
+            const u64 n = 1 + rng() % 20, at = rng() % (512 - n);
             rig.write_pattern(at * sector, n * sector);
         }
         rig.write_pattern(1u << 20, 256u << 10);
@@ -86,6 +88,22 @@ protected:
             media.all_clean();
         }
         rig.backing.set_logical_block(block);
+    }
+    // Written here, drained or not; then a line in its middle goes bad, and is read.
+    void make_one_block_and_spoil_its_line(bool clean)
+    {
+        if (!clean)
+            rig.backing.set_hook([](Op op, u64, u64) { return op == Op::write ? -5 : 0; });
+        rig.write_pattern(0, 2 * block);
+        ASSERT_EQ(rig.flush(), 0);
+        ASSERT_TRUE(!clean || drain());
+        const u64 at = rig.media.find(&rig.model[2 * sector], 16,
+                                      pcache::format::first_segment_offset, sector);
+        ASSERT_LT(at, rig.media.bytes());
+        rig.media.poison(at, 64);
+        Bio bio(sector);
+        const pc_verdict v = rig.map(bio, {PC_READ, 2 * sector, sector, 0, 0});
+        EXPECT_EQ(v == PC_TAKEN ? bio.wait() : 0, clean ? 0 : -5);
     }
     bool hit(u64 offset)
     {
@@ -149,6 +167,35 @@ TEST_P(GrownBlocks, DirtyDataBesideALostLineIsNotTakenForClean)
     start();
     Bio bio(block);
     EXPECT_EQ(rig.map(bio, {PC_READ, 2 * block, block, 0, 0}), PC_TAKEN);
+    rig.remove();
+    rig.backing.set_hook(nullptr);
+}
+
+// The line has gone bad while blocks were 512 bytes: what it took out is a sector, not a block.
+TEST_P(GrownBlocks, WhatABadLineHasTakenOutOfACleanBlockAtRunTimeTakesTheBlockAtAResume)
+{
+    start();
+    make_one_block_and_spoil_its_line(true);
+    rig.suspend();
+    rig.backing.set_logical_block(block);
+    ASSERT_EQ(rig.resume(), 0) << rig.last_error();
+    check("after the resume");
+}
+
+TEST_P(GrownBlocks, DirtyDataBesideALineLostAtRunTimeIsNotTakenForCleanAtAResume)
+{
+    start();
+    make_one_block_and_spoil_its_line(false);
+    rig.suspend(true);
+    rig.backing.set_logical_block(block);
+    ASSERT_EQ(rig.resume(), 0) << rig.last_error();
+    for (const u64 at : {u64{0}, u64{block}}) { // the block, and a whole one
+        Bio bio(block);
+        ASSERT_EQ(rig.map(bio, {PC_READ, at, block, 0, 0}), PC_TAKEN) << "old data is read";
+        if (bio.wait() == 0) {
+            EXPECT_EQ(std::memcmp(bio.data(), &rig.model[at], bio.size()), 0) << at;
+        }
+    }
     rig.remove();
     rig.backing.set_hook(nullptr);
 }
