@@ -31,8 +31,9 @@ modules_install: modules
 	@# The kernel's own step is skipped where its headers come without a System.map, as on Debian.
 	depmod $(if $(INSTALL_MOD_PATH),-b $(INSTALL_MOD_PATH)) $$($(MAKE) -s -C $(KDIR) kernelrelease)
 
+# Kbuild's clean removes every *.o and *.ko below; those in build/, the guests' kernels among them, stay.
 clean:
-	+$(kbuild) clean
+	+$(kbuild) RCS_FIND_IGNORE='\( -path $(CURDIR)/build -o -name .git \) -prune -o' clean
 
 compile_commands.json: modules
 	python3 kbuild/compile-commands.py $(KDIR) $@
