@@ -335,6 +335,22 @@ PCACHE_MUTANT(beside_lost_trimmed, "-",
 PCACHE_MUTANT(block_not_compared, "-",
               "dirty keys that are no whole blocks of the backing device are accepted",
               "DataCrc/GrownBlocks.DirtyKeysThatAreNoWholeBlocks*")
+PCACHE_MUTANT(unreadable_not_noted, "15, 50",
+              "a log segment that could not be read at activation gets data once it is free",
+              "UnreadableSegments.ALogSegment*")
+PCACHE_MUTANT(kept_page_survives_zeroing, "15",
+              "what was kept of a bad page of the log is read in place of a newer record",
+              "UnreadableSegments.WhatWasKept*")
+PCACHE_MUTANT(summed_read_notes_nothing, "50", "what a summed read could not read gets new data",
+              "UnreadableSegments.WhatASummedRead*")
+PCACHE_MUTANT(copy_failed_unnoted, "50",
+              "what the damage worker could not read gets new data if it is overwritten",
+              "UnreadableSegments.WhatTheDamageWorker*")
+PCACHE_MUTANT(verdict_outlives_batch, "-", "accept_loss goes by sums verified long ago",
+              "AcceptLoss.WhatOnlyTheIndexKnowsIsVerifiedThen*")
+PCACHE_MUTANT(new_chain_not_frozen, "-",
+              "the chain of a cache that accept_loss has made may change under its readers",
+              "AcceptLoss.AChangedChain*")
 PCACHE_MUTANT(too_few_segments_served, "15",
               "writes are taken with fewer segments than log, heads and reclaim need",
               "TooFewSegments.*")

@@ -190,11 +190,13 @@ rt::Error Cache::allocate_parts() noexcept
                           {[](void *c) noexcept { static_cast<Cache *>(c)->log_unreadable(); },
                            [](void *c) noexcept { static_cast<Cache *>(c)->bad_found(); }, this}));
     if (data_crc_)
-        RT_TRY(p.summed_reads.allocate(queue_,
-                                       {[](void *c, Request &r) noexcept {
-                                            return static_cast<Cache *>(c)->summed_read_failed(r);
-                                        },
-                                        this}));
+        RT_TRY(p.summed_reads.allocate(
+            queue_,
+            {[](void *c, Request &r) noexcept {
+                 return static_cast<Cache *>(c)->summed_read_failed(r);
+             },
+             [](void *c, SegmentId s) noexcept { static_cast<Cache *>(c)->summed_read_met(s); },
+             this}));
     RT_TRY(p.gc.allocate(queue_, host_,
                          {[](void *c) noexcept { static_cast<Cache *>(c)->freed(); }, this}));
     const u64 pages = u64{segments} * (format::data_bytes / format::page_bytes);
@@ -266,10 +268,7 @@ rt::Error Cache::build(media::Refusal &why) noexcept
     }
     RT_TRY(activation.activate(in, in.cache_info.flags, facts, parts_->metadata, why));
     RT_TRY(claim_uuid(parts_->metadata.extension().uuid, why));
-    for (u32 i = 0; i < in.segments; i++) {
-        if (in.retired[i])
-            (void)parts_->segments.mark_bad({i});
-    }
+    retire_unreadable(in);
     parts_->log.begin_session(in.head, in.start_number, in.newest_number, in.leave_head_segment);
     publish_tails();
     if (too_few_segments()) // activation has found more pages that cannot be read
@@ -277,6 +276,17 @@ rt::Error Cache::build(media::Refusal &why) noexcept
     pc_log(host_, PC_INFO, "recovered %llu keys (%llu dirty) in %llu ms", in.keys, in.dirty_keys,
            (pc_now_ns() - begin) / millisecond);
     return rt::Error::none;
+}
+
+// What activation could not make good, and where somebody met an unreadable line on the way here,
+// unless it has been made good: a page in front of dirty_tail may have been read by the walk alone.
+void Cache::retire_unreadable(const media::Inspection &in) noexcept
+{
+    for (u32 i = 0; i < in.segments; i++) {
+        const bool met = device_.met_unreadable(device_.physical({i}));
+        if (in.retired[i] || (met && !media::data_readable(device_, {i})))
+            (void)parts_->segments.mark_bad({i});
+    }
 }
 
 rt::Error Cache::claim_uuid(const u8 (&uuid)[16], media::Refusal &why) noexcept

@@ -270,6 +270,8 @@ private:
     pc_verdict map_read(pc_bio *bio, void *memory, const pc_io &io, pc_rio *&send) noexcept;
     pc_verdict read_summed(pc_bio *bio, void *memory, const pc_io &io, u32 sectors) noexcept;
     bool summed_read_failed(Request &r) noexcept;
+    void summed_read_met(SegmentId unreadable) noexcept;
+    void retire_unreadable(const media::Inspection &in) noexcept;
     pc_verdict read_damaged(pc_bio *bio, void *memory, const pc_io &io, u32 sectors) noexcept;
     pc_verdict map_miss(pc_bio *bio, const pc_io &io, u32 sectors, pc_rio *&send) noexcept;
     bool fill_wanted() const noexcept;

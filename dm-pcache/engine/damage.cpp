@@ -244,6 +244,8 @@ rt::Error Damage::copy_live(const Piece &p, Request &r, u32 at) noexcept
 {
     if (shards_[0].sums.on()) {
         const rt::Error e = copy_.copy(at, p.place);
+        if (copy_.met_unreadable())
+            segment_is_bad({p.place.segment});
         if (e != rt::Error::io)
             return e;
     } else {
@@ -255,6 +257,9 @@ rt::Error Damage::copy_live(const Piece &p, Request &r, u32 at) noexcept
             copy_.set_served(at, p.sectors);
             return rt::Error::none;
         }
+        // Now: what is judged may have been overwritten by then.
+        if (!mutant(Mutant::copy_failed_unnoted))
+            segment_is_bad({p.place.segment});
     }
     const rt::Error e = judge(p);
     listener_.bad_found(listener_.context);

@@ -83,6 +83,7 @@ bool KeyCopy::gather(Step &s) noexcept
 rt::Error KeyCopy::copy(u32 at, Place place) noexcept
 {
     Step s;
+    met_unreadable_ = false;
     {
         Shard &shard = shards_[shard_of(first_ * sector_bytes)];
         rt::Guard g(shard.lock);
@@ -107,9 +108,11 @@ rt::Error KeyCopy::copy(u32 at, Place place) noexcept
             const EpochGuard epoch;
             if (!gather(s))
                 return rt::Error::again;
-            RT_TRY(media::persist::sum_to_bio(bio_, data.at + s.from * sector_bytes,
-                                              (s.to - s.from) * sector_bytes, s.piece, s.count,
-                                              crc));
+            const rt::Error e =
+                media::persist::sum_to_bio(bio_, data.at + s.from * sector_bytes,
+                                           (s.to - s.from) * sector_bytes, s.piece, s.count, crc);
+            met_unreadable_ = !ok(e);
+            RT_TRY(e);
         }
         pc_yield();
     }

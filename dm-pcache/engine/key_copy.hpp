@@ -35,6 +35,9 @@ public:
     // index has of it from `at` on. Error::io: it cannot be read or is not what was written;
     // `again`: the index has something else there by now, or the key has left the cache. Sleeps.
     rt::Error copy(u32 at, Place place) noexcept;
+    // The last copy() met a line that could not be read: the page may have lost its mapping, and
+    // whoever called it marks the segment.
+    bool met_unreadable() const noexcept { return met_unreadable_; }
 
 private:
     static constexpr u32 pieces_per_step = 32;
@@ -48,6 +51,7 @@ private:
     pc_bio *bio_ = nullptr;
     u64 first_ = 0; // sector of the backing device
     u32 sectors_ = 0, next_ = 0;
+    bool met_unreadable_ = false;
     // A bit for each sector of the read: served; in the bio, of the key that is being summed.
     u64 served_[words], copied_[words];
 };

@@ -469,9 +469,10 @@ bool Log::make_spare() noexcept
             return true;
         if (closed() || !segments_.take_for_log(s))
             return false;
-        if (zero_segment(s))
+        const rt::Error e = zero_segment(s);
+        if (ok(e))
             break;
-        if (!closed())
+        if (e == rt::Error::io)
             (void)segments_.mark_bad(s);
         segments_.release(s); // if it is bad, retired by that
     }
@@ -480,26 +481,29 @@ bool Log::make_spare() noexcept
     return true;
 }
 
-// False: something in it cannot be read, or the log has closed. Such a page may have lost its
-// mapping, and is not stored to; and what the log stores must be readable.
-bool Log::zero_segment(SegmentId s) noexcept
+// Error::io: something in it cannot be read. Such a page may have lost its mapping, and is not
+// stored to; and what the log stores must be readable. Error::busy: the log has closed.
+rt::Error Log::zero_segment(SegmentId s) noexcept
 {
     const u8 *data = device_.data(s);
     const u32 all =
         mutant(Mutant::spare_zeroed_in_part) ? format::data_bytes / 2 : format::data_bytes;
     for (u32 at = 0; at < all; at += zero_step) {
         if (closed())
-            return false;
+            return rt::Error::busy;
         const u32 bytes = rt::min(zero_step, all - at);
-        if (!ok(media::persist::probe(data + at, bytes)))
-            return false;
+        RT_TRY(media::persist::probe(data + at, bytes));
+        // What was kept of an older log's page would be read in place of the new records.
+        for (u32 page = 0; page < bytes && !mutant(Mutant::kept_page_survives_zeroing);
+             page += format::page_bytes)
+            device_.forget(device_.data_offset(s) + at + page);
         const media::Pin pin;
         if (!mutant(Mutant::spare_not_zeroed))
             media::persist::zero(pin, data + at, bytes);
         media::persist::fence(pin);
         pc_yield();
     }
-    return true;
+    return rt::Error::none;
 }
 
 void Log::stop() noexcept

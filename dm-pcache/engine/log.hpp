@@ -127,7 +127,7 @@ private:
     void commit_worker() noexcept;
     void spare_worker() noexcept;
     bool make_spare() noexcept;
-    bool zero_segment(SegmentId s) noexcept;
+    rt::Error zero_segment(SegmentId s) noexcept;
 
     media::Device &device_;
     media::Metadata &metadata_;

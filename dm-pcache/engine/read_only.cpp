@@ -264,13 +264,13 @@ rt::Error Cache::accept_loss_alone(media::Refusal &why) noexcept
     RT_TRY(rescue(job, why));                 // 1
     if (suspending() && !mutant(Mutant::suspend_waits_for_rescue))
         return refuse(why, rt::Error::busy, suspending_sentence);
-    note_bad_segments(in, *unusable);
-    read_only_.unusable = rt::move(*unusable);
     read_only_.format_flags = in.cache_info.flags;
     read_only_.gave_up.set(parts_->log.gave_up());
     read_only_.index_gone.store_release(1); // 2
     pc_epoch_wait();
     parts_->summed_reads.drain();
+    note_bad_segments(in, *unusable); // behind the last read that may meet one
+    read_only_.unusable = rt::move(*unusable);
     RT_TRY(activation.give_up(facts, in, why)); // 3, 4
     clear_bad_segments();
     return rebuild(why); // 5
@@ -281,7 +281,8 @@ rt::Error Cache::accept_loss_alone(media::Refusal &why) noexcept
 void Cache::note_bad_segments(const media::Inspection &in, Array<u8> &unusable) const noexcept
 {
     for (u32 i = 0; i < in.segments; i++) {
-        if (parts_->segments.is_bad({i}) || in.log_segments[i])
+        const bool met = device_.met_unreadable(device_.physical({i}));
+        if (parts_->segments.is_bad({i}) || in.log_segments[i] || met)
             unusable[device_.physical({i}).value] = 1;
     }
 }
@@ -296,10 +297,12 @@ void Cache::clear_bad_segments() noexcept
         if (!read_only_.unusable[i])
             continue;
         const u64 data = format::segment_offset({i}) + format::segment_control_bytes;
-        if (ok(media::zero_durably(device_, data, format::data_bytes)))
+        if (ok(media::zero_durably(device_, data, format::data_bytes))) {
             read_only_.unusable[i] = 0;
-        else
+            device_.made_readable({i});
+        } else {
             failed++;
+        }
     }
     if (failed)
         pc_log(host_, PC_ERR,
@@ -417,6 +420,8 @@ rt::Error Cache::rebuild(media::Refusal &why) noexcept
         drop_parts();
         return refuse(why, rt::Error::io, why.sentence);
     }
+    if (!mutant(Mutant::new_chain_not_frozen))
+        device_.freeze_chain();
     pc_log(host_, PC_INFO, "accept_loss: the cache was formatted anew and goes on");
     {
         rt::Guard g(parts_lock_);

@@ -125,8 +125,14 @@ pc_verdict Cache::read_summed(pc_bio *bio, void *memory, const pc_io &io, u32 se
     return PC_TAKEN;
 }
 
-// False: the read ends with EIO (see read_damaged()). No segment is marked as bad here: the damage
-// worker knows more.
+// In every state: what accept_loss makes anew must know it, too.
+void Cache::summed_read_met(SegmentId unreadable) noexcept
+{
+    if (!mutant(Mutant::summed_read_notes_nothing))
+        parts_->damage.segment_is_bad(unreadable);
+}
+
+// False: the read ends with EIO (see read_damaged()).
 bool Cache::summed_read_failed(Request &r) noexcept
 {
     const EpochGuard epoch; // whoever stops the damage worker waits for us

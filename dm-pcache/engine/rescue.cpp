@@ -101,7 +101,9 @@ rt::Error Rescue::extent(const Extent &e) noexcept
         return rt::Error::busy;
     if (e.flags == extent_flag::ghost)
         return rt::Error::none;
-    if (e.flags == extent_flag::lost || !write_back_.intact(e)) {
+    const bool intact = e.flags != extent_flag::lost && write_back_.intact(e);
+    if (!intact) {
+        note_bad({e.place.segment});
         give_up(e.sector * sector_bytes, e.sectors * sector_bytes);
         return rt::Error::none;
     }

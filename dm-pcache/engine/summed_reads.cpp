@@ -118,6 +118,8 @@ int SummedReads::serve(Lane &l, Request &r) noexcept
         if (run.flags != extent_flag::live)
             return end_io_error; // lost
         const rt::Error e = l.copy.copy(at, run.place);
+        if (l.copy.met_unreadable())
+            listener_.unreadable(listener_.context, {run.place.segment});
         if (ok(e) || (e == rt::Error::again && attempts < attempts_per_piece))
             continue;
         return listener_.bad(listener_.context, r) ? taken_over : end_io_error;

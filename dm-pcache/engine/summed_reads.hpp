@@ -21,6 +21,7 @@ public:
     // listener; false: it ends with EIO. In process context, not in an epoch.
     struct Listener {
         bool (*bad)(void *context, Request &r) noexcept;
+        void (*unreadable)(void *context, SegmentId s) noexcept; // before that; it gets no new data
         void *context;
     };
     SummedReads(const media::Device &device, Shard *shards, pc_backing *backing) noexcept

@@ -95,6 +95,8 @@ public:
     void drop_batch() noexcept
     {
         batch_.clear();
+        if (!mutant(Mutant::verdict_outlives_batch))
+            verifier_.forget(); // long ago
         in_hand_ = false;
     }
     bool batch_has_room() const noexcept

@@ -246,6 +246,7 @@ Error Activation::zero_heads_page(const Inspection &in, Metadata &m, u64 backing
     __builtin_memset(copy, 0, format::page_bytes);
     Error e = reader_.load(device_, copy + p.kept, p.offset + p.kept, p.head - p.kept);
     if (ok(e) && page_readable(device_, p.offset)) {
+        device_.forget(p.offset);
         const Pin pin;
         persist::zero(pin, device_.address(p.offset + p.head), format::page_bytes - p.head);
         persist::fence(pin);

@@ -18,11 +18,13 @@ void Device::close() noexcept
 {
     pc_free(bad_);
     pc_free(bad_units_);
+    pc_free(unreadable_);
     pc_free(chain_);
     pc_free(table_);
     pc_media_close(media_);
     bad_ = nullptr;
     bad_units_ = nullptr;
+    unreadable_ = nullptr;
     kept_.clear();
     bad_count_ = 0;
     chain_ = nullptr;
@@ -45,7 +47,9 @@ rt::Error Device::open(pc_media *media) noexcept
     RT_TRY(list_bad_pages());
     meta_ = pc_media_map(media, 0, format::first_segment_offset);
     table_ = static_cast<const u8 **>(pc_alloc(u64{seg_count_} * sizeof(*table_), PC_MAY_SLEEP));
-    if (!table_)
+    unreadable_ = static_cast<rt::Atomic<u64> *>( // zeroed memory is a valid one
+        pc_alloc((u64{seg_count_} / 64 + 1) * sizeof(*unreadable_), PC_MAY_SLEEP));
+    if (!table_ || !unreadable_)
         return rt::Error::no_memory;
     if (!meta_)
         return rt::Error::io;
@@ -146,11 +150,25 @@ void Device::repaired(u64 page_offset) noexcept
     forget(page_offset);
 }
 
+void Device::note_unreadable(u64 offset) const noexcept
+{
+    if (offset < format::first_segment_offset || mutant(Mutant::unreadable_not_noted))
+        return;
+    const u64 rest = offset - format::first_segment_offset;
+    if (rest % geometry.segment_bytes < format::segment_control_bytes)
+        return;
+    const u64 s = rest / geometry.segment_bytes;
+    (void)unreadable_[s / 64].fetch_or(u64{1} << (s % 64));
+}
+
 rt::Error Device::load(void *to, u64 offset, usize bytes) const noexcept
 {
     if (known_bad(offset, bytes))
         return rt::Error::io;
-    return persist::load(to, address(offset), bytes);
+    const rt::Error e = persist::load(to, address(offset), bytes);
+    if (!ok(e))
+        note_unreadable(offset);
+    return e;
 }
 
 rt::Error Device::load_log(void *to, u64 offset, usize bytes) const noexcept

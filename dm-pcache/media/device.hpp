@@ -7,10 +7,11 @@
 // paths of a request need not ask. A page that a block write has made good leaves the list.
 //
 // Linux unmaps a page when poison in it is consumed. What had been read of a page of the log by
-// then is kept (KeptPages), and load_log() goes on with it.
+// then is kept (KeptPages), and load_log() goes on with it. The segment in whose data that happened
+// is noted: whoever hands segments out asks, since a store to an unmapped page would fault.
 //
-// Immutable after open() and freeze_chain(), but for what is kept, which has a lock of its own; may
-// be read from anywhere without a lock.
+// Immutable after open() and freeze_chain(), but for what is kept, which has a lock of its own, and
+// what is noted, which is atomic; may be read from anywhere without a lock.
 #pragma once
 #include "cxxrt/atomic.hpp"
 #include "cxxrt/result.hpp"
@@ -109,7 +110,19 @@ public:
     // Something else is stored in the page. Any thread.
     void forget(u64 page_offset) const noexcept { kept_.forget(page_offset); }
 
+    // ---- segments in whose data area load() or load_log() met a line that could not be read ----
+    bool met_unreadable(format::PhysicalSegment s) const noexcept
+    {
+        return unreadable_[s.value / 64].read() >> (s.value % 64) & 1;
+    }
+    // All of its data area has been made good.
+    void made_readable(format::PhysicalSegment s) noexcept
+    {
+        (void)unreadable_[s.value / 64].fetch_and(~(u64{1} << (s.value % 64)));
+    }
+
 private:
+    void note_unreadable(u64 offset) const noexcept;
     rt::Error list_bad_pages() noexcept;
     bool any_bad(u64 offset, u64 bytes, bool units) const noexcept;
     u32 first_bad_from(u64 page) const noexcept;
@@ -126,6 +139,7 @@ private:
     rt::Atomic<u64> *bad_ = nullptr; // page number * 2, ascending; + 1: repaired
     u8 *bad_units_ = nullptr;        // of each, a bit for each bad unit
     u32 bad_count_ = 0;
+    rt::Atomic<u64> *unreadable_ = nullptr; // a bit for each segment
     mutable KeptPages kept_;
 };
 

@@ -47,6 +47,16 @@ bool page_readable(const Device &device, u64 page) noexcept
            ok(persist::probe(device.address(page), format::page_bytes));
 }
 
+bool data_readable(const Device &device, format::SegmentId s) noexcept
+{
+    for (u32 at = 0; at < format::data_bytes; at += format::page_bytes) {
+        if (!page_readable(device, device.data_offset(s) + at))
+            return false;
+        pc_yield();
+    }
+    return true;
+}
+
 rt::Error store_durably(Device &device, u64 offset, const void *from, u32 bytes) noexcept
 {
     const u64 page = rt::round_down<u64>(offset, format::page_bytes);

@@ -40,6 +40,8 @@ rt::Error rewrite_around(Device &device, u64 page, u32 from, u32 bytes, const vo
 
 // Whether all of a page can be read, so that it may be stored to through the mapping.
 bool page_readable(const Device &device, u64 page) noexcept;
+// Whether all of a segment's data area can be read. Sleeps.
+bool data_readable(const Device &device, format::SegmentId s) noexcept;
 
 // Stores `bytes` at an offset of the device, inside one page, durably on return. The page is
 // rewritten by a block write if it cannot be read. Error::io: that failed. May sleep.

@@ -555,3 +555,92 @@ TEST(AcceptLoss, DataThatGoesBadOnItsWayIsNotCountedAsSent)
     rig.media.cure();
 }
 #endif
+
+#ifdef PCACHE_SMALL_GEOMETRY
+namespace
+{
+bool becomes_clean(DamageRig &rig)
+{
+    for (int i = 0; i < 1000 && rig.backing.image() != rig.model; i++)
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    return rig.backing.image() == rig.model;
+}
+void becomes_read_only(DamageRig &rig)
+{
+    for (int i = 0; i < 1000 && !rig.read_only(); i++)
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    ASSERT_TRUE(rig.read_only()) << rig.status();
+}
+// At run time.
+void lose_the_next_record(DamageRig &rig)
+{
+    unsigned segment = 1, offset = 0;
+    ASSERT_EQ(sscanf(rig.status().c_str(), "%*x %*u %*u %*u %*u %*x %u:%u", &segment, &offset), 2);
+    rig.keep_dirty(true);
+    rig.write_record(900u << 10, 4096);
+    rig.media.poison(DamageRig::log_at(segment, offset), 8);
+    becomes_read_only(rig);
+}
+void swap_two_segments(DamageRig &rig)
+{
+    const u32 order[] = {0, 2, 1, 3};
+    for (u32 i = 0; i + 1 < 4; i++) {
+        format::SegmentInfoRecord r = format::encode_segment_info({true, {order[i + 1]}});
+        format::seal_slot(&r, sizeof(r), 1);
+        const pcache::media::SlotPlace p = pcache::media::segment_info_place({order[i]});
+        rig.media.write(p.offset, &r, sizeof(r));
+        rig.media.write(p.offset + p.stride, &r, sizeof(r));
+    }
+}
+} // namespace
+
+// With data_crc: a bit of clean data changes after write-back has verified it. Step 1 of
+// accept_loss goes by what write-back's verifier remembers, and puts the wrong bit over the right
+// data of the backing device.
+TEST(AcceptLoss, WhatOnlyTheIndexKnowsIsVerifiedThenAndNotBefore)
+{
+    DamageRig rig;
+    ASSERT_EQ(rig.create({"2", "data_crc", "true"}), 0) << rig.sentence;
+    ASSERT_EQ(rig.resume(), 0) << rig.last_error();
+    rig.write_record(0, 4096);
+    ASSERT_TRUE(becomes_clean(rig));
+    rig.flip_data(0, 3);
+    rig.keep_dirty(true);
+    rig.write_record(8192, 4096);
+    rig.poison_record(1);
+    becomes_read_only(rig);
+    rig.keep_dirty(false);
+    ASSERT_EQ(rig.message({"accept_loss"}), 0) << rig.last_error();
+    EXPECT_TRUE(rig.backing.image() == rig.model) << "wrong bits over what was right";
+    rig.media.cure();
+}
+
+// The chain of an active cache stays what it was, also of one that accept_loss has made.
+TEST(AcceptLoss, AChangedChainIsRefused)
+{
+    DamageRig rig;
+    one_hole(rig);
+    swap_two_segments(rig);
+    EXPECT_NE(rig.message({"accept_loss"}), 0);
+    EXPECT_TRUE(rig.world.said("the segment chain of the active cache device has changed"));
+}
+
+TEST(AcceptLoss, AChangedChainIsRefusedOfACacheThatItHasMadeToo)
+{
+    DamageRig rig;
+    one_hole(rig);
+    ASSERT_EQ(rig.message({"accept_loss"}), 0) << rig.last_error();
+    for (u64 at = 0; at < 192u << 10; at += 32u << 10)
+        rig.write_pattern(at, 32u << 10);
+    ASSERT_EQ(rig.flush(), 0);
+    ASSERT_TRUE(becomes_clean(rig));
+    lose_the_next_record(rig);
+    rig.keep_dirty(false);
+    const Image before = rig.read(0, rig.model.size());
+    swap_two_segments(rig);
+    EXPECT_NE(rig.message({"accept_loss"}), 0);
+    EXPECT_TRUE(rig.world.said("the segment chain of the active cache device has changed"));
+    EXPECT_EQ(rig.read(0, rig.model.size()), before);
+    rig.media.cure();
+}
+#endif
