@@ -383,6 +383,9 @@ PCACHE_MUTANT(bad_pages_forgotten, "15",
 PCACHE_MUTANT(log_trusted_again, "15",
               "accept_loss goes by the log alone though it reads otherwise than at activation",
               "AcceptLoss.WhatReadsHaveShown*")
+PCACHE_MUTANT(read_only_table_not_fitted, "-",
+              "a read-only cache takes a shorter table and keeps what it has beyond",
+              "ReadOnlyResume.CleanDataBeyond*")
 PCACHE_MUTANT(
     rescue_notes_nothing, "15",
     "segments in which only accept_loss found bad pages are left to the new cache as they are",

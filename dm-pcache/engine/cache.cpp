@@ -317,6 +317,7 @@ rt::Error Cache::start(media::Refusal &why, Claim claim) noexcept
         return e;
     }
     device_.freeze_chain();
+    fitted_length_ = length_;
     if (read_only_.why) {
         read_only_.settled.store_release(1);
         state_.store_release(static_cast<u32>(State::read_only));
@@ -580,6 +581,7 @@ rt::Error Cache::resume_damaged(media::Refusal &why) noexcept
 {
     if (const State now = state(); now != State::read_only && now != State::failed)
         return refuse_failed(why);
+    RT_TRY(fit_read_only(why));
     end_suspend();
     return rt::Error::none;
 }

@@ -262,6 +262,12 @@ private:
     void clear_bad_segments() noexcept;
     rt::Error rebuild(media::Refusal &why) noexcept;
 
+    // read_only_resume.cpp
+    rt::Error fit_read_only(media::Refusal &why) noexcept;
+    rt::Error fit_read_only_table(media::Activation &activation, const media::Inspection &in,
+                                  media::Refusal &why) noexcept;
+    void drop_beyond_table() noexcept;
+
     // requests.cpp
     pc_verdict map_in_epoch(pc_bio *bio, void *memory, const pc_io &io, pc_rio *&send) noexcept;
     pc_verdict map_flush(pc_bio *bio, void *memory) noexcept;

@@ -78,6 +78,7 @@ rt::Error Cache::build_read_only(media::Activation &activation, media::Inspectio
     if (const rt::Error e = recover(activation, in); !ok(e))
         return refuse_recovery(why, e);
     why = {};
+    drop_beyond_table();
     stay_read_only(in, in.read_only_sentence());
     pc_log(
         host_, PC_WARN,
@@ -325,7 +326,7 @@ void Cache::stop_rescue() noexcept
 rt::Error Cache::rescue_index(RescueJob &job) noexcept
 {
     RT_TRY(job.rescue.finish());
-    const u64 end = pc_backing_bytes(backing_) / format::sector_bytes;
+    const u64 end = backing_facts().served() / format::sector_bytes;
     for (Shard &s : parts_->shards) {
         for (u64 sector = 0; sector < end;) {
             Run run;

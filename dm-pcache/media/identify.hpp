@@ -44,6 +44,9 @@ inline constexpr const char *short_table_sentence =
     "the table is too short: the cache holds data beyond its end that is not written back; load "
     "the "
     "longer table and wait until key_head equals dirty_tail";
+inline constexpr const char *short_read_only_sentence =
+    "the table is too short: the read-only cache holds data beyond its end that is not written "
+    "back, or not known to be; load the longer table and send accept_loss first";
 inline constexpr const char *unread_disk_sentence =
     "the first 128 KiB of the backing device cannot be read: whether it is the right one is not "
     "known";

@@ -344,8 +344,7 @@ Error Activation::read_log(const BackingFacts &backing, Inspection &out, Refusal
         newest_read = w.newest_number;
     choose_start_number(newest_read, out);
     read_generations(facts.get(), out);
-    if (!out.damage)
-        RT_TRY(fit_table(backing, w, out, why));
+    RT_TRY(fit_table(backing, w, out, why));
     Error e = out.dirty_tail_lost ? shorten_redo(out) : Error::none;
     if (ok(e) && !out.damage)
         e = pass_stale_front(facts.get(), backing.table_bytes, out);
@@ -481,10 +480,15 @@ Error Activation::fit_blocks(const BackingFacts &backing, const WalkFacts &w, Re
 }
 
 // Keys beyond the end of the table: dirty ones, and clean ones behind dirty_tail, must be written
-// back first, unless all that stands behind it is clean; others leave the log.
+// back first, unless all that stands behind it is clean; others leave the log. No key leaves a
+// damaged log: clean ones beyond are not served (Cache::build_read_only).
 Error Activation::fit_table(const BackingFacts &backing, const WalkFacts &w, Inspection &out,
                             Refusal &why) noexcept
 {
+    if (out.damage)
+        return w.dirty_end > backing.table_bytes
+                   ? refuse(why, Error::invalid, short_read_only_sentence)
+                   : Error::none;
     out.front_beyond = w.front_end > backing.table_bytes;
     if (w.behind_end > backing.table_bytes && !w.dirty_keys) {
         out.front_beyond = true;

@@ -43,6 +43,7 @@ void note_key(const WalkContext &c, WalkFacts &w, const format::Key &k) noexcept
         return;
     w.dirty_keys++;
     w.dirty_bits |= k.off | k.len;
+    w.dirty_end = rt::max(w.dirty_end, k.off + k.len);
     f.lowest_dirty = rt::min(f.lowest_dirty, k.seg_gen);
 }
 

@@ -50,6 +50,7 @@ struct WalkFacts {
     u32 newest_bytes = 0;
     u64 records = 0, keys = 0, dirty_keys = 0;
     u64 front_end = 0, behind_end = 0; // highest end of a key in front of dirty_tail; behind
+    u64 dirty_end = 0;                 // of a dirty one
     u64 dirty_bits = 0;                // offsets and lengths of dirty keys, or'ed together
     u64 last_number = 0;               // of the last record read; 0: none
     u64 newest_number = 0;             // the last number read; 0: none
