@@ -43,6 +43,7 @@ newest = $(shell ls -d /lib/modules/$(1).*-amd64/build 2>/dev/null | sort -V | t
 KVERS ?= $(call newest,6.1) $(call newest,6.12)
 
 modules-all: $(addprefix module-,$(KVERS))
+	@[ -n "$(strip $(KVERS))" ] || { echo "modules-all: no kernel headers here; run scripts/install-deps" >&2; exit 1; }
 module-%:
 	+@sh kbuild/build-apart.sh $* $(CURDIR)/build/module-$* "$(KCFLAGS)"
 

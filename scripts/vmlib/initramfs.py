@@ -50,6 +50,7 @@ class Kernel:
         self.release = os.path.basename(os.path.realpath(link))
         self.root = os.path.realpath(link)
         self.image = os.path.join(self.root, "boot", "vmlinuz-" + self.release)
+        self._must_have([self.image, os.path.join(self.root, "lib/modules", self.release, "modules.dep")])
 
     def module_files(self, names):
         """Paths of the named modules and of all they depend on; names unknown here are left out."""
@@ -62,7 +63,13 @@ class Kernel:
                 word = line.split()
                 if word and word[0] == "insmod" and word[1] not in files:
                     files.append(word[1])
+        self._must_have(files)
         return files
+
+    def _must_have(self, files):
+        missing = [path for path in files if not os.path.exists(path)]
+        if missing:
+            raise GuestError(f"{missing[0]} is missing: remove {self.root} and run scripts/fetch-kernels")
 
 
 def _which(name):
