@@ -476,9 +476,9 @@ void Cache::not_stopped(const char *what) noexcept
 }
 
 // Everything is quiet. A noflush suspend must not wait for the backing device, which may be
-// what is wrong. All that CLEAN_STOP says of it is the crc, and that is left out then (0: not
-// taken). The format wants the device FLUSHed in front of CLEAN_STOP: it is, if nothing was sent
-// since the last FLUSH. If something was, the next activation treats this end as a power cut.
+// what is wrong: its first blocks are not read, and the disk record stays empty. The format wants
+// the device FLUSHed in front of CLEAN_STOP: it is, if nothing was sent since the last FLUSH. If
+// something was, the next activation treats this end as a power cut.
 void Cache::stop_cleanly() noexcept
 {
     const bool noflush = push_back_.read() != 0;
@@ -516,7 +516,8 @@ rt::Error Cache::fit_table(TableFit &fit, media::Refusal &why) noexcept
     media::RecordReader reader;
     RT_TRY(reader.allocate());
     const format::LogPosition head = p.log.durable_head(), dirty = p.metadata.dirty_tail();
-    bool in_front = true, any_dirty = false, beyond_behind = false;
+    bool in_front = true, any_dirty = false;
+    u64 behind_end = 0; // highest end of a key at or behind dirty_tail
     media::Record r;
     for (format::LogPosition at = fit.keep_from; at != head; at = r.behind()) {
         in_front = in_front && at != dirty;
@@ -527,16 +528,16 @@ rt::Error Cache::fit_table(TableFit &fit, media::Refusal &why) noexcept
         for (u32 i = 0; i < r.keys(); i++) {
             const format::Key k = reader.key(i);
             any_dirty |= !in_front && !(k.flags & format::key_clean);
-            if (k.off + k.len <= length_)
-                continue;
-            beyond_behind |= !in_front;
-            fit.keep_from = r.behind();
+            if (!in_front)
+                behind_end = rt::max(behind_end, k.off + k.len);
+            if (k.off + k.len > length_)
+                fit.keep_from = r.behind();
         }
         pc_yield();
     }
-    fit.all_clean = beyond_behind && !any_dirty;
-    if (beyond_behind && any_dirty)
-        return media::refuse(why, rt::Error::invalid, media::short_table_sentence);
+    fit.all_clean = behind_end > length_ && !any_dirty;
+    if (behind_end > length_ && any_dirty)
+        return media::refuse_short_table(host_, length_, behind_end, why);
     return rt::Error::none;
 }
 

@@ -303,4 +303,15 @@ Error identify(const Device &device, pc_host *host, RecordReader &reader, Identi
     return Error::none;
 }
 
+Error refuse_short_table(pc_host *host, u64 table_bytes, u64 dirty_end, Refusal &why) noexcept
+{
+    pc_log(host, PC_ERR,
+           "the table has %llu sectors, the cache holds data that is not written back up to sector "
+           "%llu",
+           table_bytes / format::sector_bytes, dirty_end / format::sector_bytes);
+    return refuse(why, Error::invalid,
+                  "the table is too short: the cache holds data beyond its end that is not written "
+                  "back; load the longer table and wait until key_head equals dirty_tail");
+}
+
 } // namespace pcache::media

@@ -40,10 +40,6 @@ struct Identity {
 rt::Error identify(const Device &device, pc_host *host, RecordReader &reader, Identity &out,
                    Refusal &why) noexcept;
 
-inline constexpr const char *short_table_sentence =
-    "the table is too short: the cache holds data beyond its end that is not written back; load "
-    "the "
-    "longer table and wait until key_head equals dirty_tail";
 inline constexpr const char *short_read_only_sentence =
     "the table is too short: the read-only cache holds data beyond its end that is not written "
     "back, or not known to be; load the longer table and send accept_loss first";
@@ -65,5 +61,8 @@ inline rt::Error refuse(Refusal &why, rt::Error e, const char *sentence) noexcep
     why = {e, sentence};
     return e;
 }
+
+// Dirty data ends beyond the end of the table: said with both numbers, and refused.
+rt::Error refuse_short_table(pc_host *host, u64 table_bytes, u64 dirty_end, Refusal &why) noexcept;
 
 } // namespace pcache::media

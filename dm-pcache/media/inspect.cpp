@@ -494,11 +494,7 @@ Error Activation::fit_table(const BackingFacts &backing, const WalkFacts &w, Ins
         out.front_beyond = true;
         out.dirty_tail = out.head; // as write-back would do
     } else if (w.behind_end > backing.table_bytes) {
-        pc_log(host_, PC_ERR,
-               "the table has %llu sectors, the cache holds data that is not written back up to "
-               "sector %llu",
-               backing.table_bytes / format::sector_bytes, w.behind_end / format::sector_bytes);
-        return refuse(why, Error::invalid, short_table_sentence);
+        return refuse_short_table(host_, backing.table_bytes, w.behind_end, why);
     }
     if (out.front_beyond)
         pc_log(host_, PC_WARN, "clean data beyond the end of the table is dropped");

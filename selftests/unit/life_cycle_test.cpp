@@ -418,6 +418,11 @@ TEST(LifeCycle, AShorterTableIsRefusedWhileDirtyDataLiesBeyondIt)
     rig.write_pattern(half - 4096, 8192); // of one write half lies beyond
     EXPECT_EQ(reload(rig, half, true), -22);
     EXPECT_TRUE(rig.world.said("the table is too short"));
+    const std::string details =
+        "the table has " + std::to_string(half / sector) +
+        " sectors, the cache holds data that is not written back up to sector " +
+        std::to_string((half + 4096) / sector);
+    EXPECT_TRUE(rig.world.said(details));
     EXPECT_EQ(rig.status(), "Inactive") << "the table before is gone by then";
     EXPECT_EQ(rig.resume(), -22) << "it is refused as often as it is tried";
     // The way out: the longer table again.
@@ -430,8 +435,10 @@ TEST(LifeCycle, AShorterTableIsRefusedWhileDirtyDataLiesBeyondIt)
     rig.end_suspend();
     rig.destroy();
     // The same when the media is read from scratch.
+    rig.world.clear_log();
     EXPECT_EQ(rig.create({}, half), -22);
     EXPECT_NE(rig.sentence.find("the table is too short"), std::string::npos) << rig.sentence;
+    EXPECT_TRUE(rig.world.said(details));
     rig.start();
     rig.check("after all refusals");
 }
