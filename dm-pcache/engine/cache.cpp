@@ -248,6 +248,7 @@ rt::Error Cache::build(media::Refusal &why) noexcept
     media::Inspection in;
     RT_TRY(inspect(in, why));
     read_only_.why = read_only_.changed_disk = nullptr;
+    activation.tell_changed_disk(in);
     if (in.has_extension)
         RT_TRY(claim_uuid(in.extension.uuid, why));
     if (in.damage)

@@ -80,11 +80,9 @@ rt::Error Cache::build_read_only(media::Activation &activation, media::Inspectio
     why = {};
     drop_beyond_table();
     stay_read_only(in, in.read_only_sentence());
-    pc_log(
-        host_, PC_WARN,
-        "%llu keys (%llu dirty) can be read, in %u parts of the log; nothing read is promised to "
-        "be newer than the first hole",
-        in.keys, in.dirty_keys, in.run_count());
+    pc_log(host_, PC_WARN, "%llu keys (%llu dirty) can be read, in %u parts of the log%s", in.keys,
+           in.dirty_keys, in.run_count(),
+           in.log_has_holes() ? "; nothing read is promised to be newer than the first hole" : "");
     return rt::Error::none;
 }
 
@@ -389,12 +387,16 @@ rt::Error Cache::rescue(RescueJob &job, media::Refusal &why) noexcept
                       "accept_loss: the log cannot be read again, or the backing device failed; "
                       "nothing was given up, send it again");
     const Rescue &r = job.rescue;
+    char holes[96] = "";
+    if (job.in.log_has_holes())
+        (void)pc_format(holes, sizeof(holes),
+                        ", and what stood in the holes of the log (the first at %u:%u)",
+                        job.in.head.segment.value, job.in.head.offset);
     pc_log(host_, PC_WARN,
            "accept_loss: %llu keys (%llu bytes) of dirty data are on the backing device; given up: "
-           "%llu keys with %llu bytes in %llu ranges that cannot be read, and what stood in the "
-           "holes of the log (the first at %u:%u)",
+           "%llu keys with %llu bytes in %llu ranges that cannot be read%s",
            r.sent().keys, r.sent().bytes, r.given_up().keys, r.given_up().bytes,
-           r.ranges_given_up(), job.in.head.segment.value, job.in.head.offset);
+           r.ranges_given_up(), holes);
     return rt::Error::none;
 }
 

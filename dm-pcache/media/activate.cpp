@@ -210,6 +210,7 @@ Error Activation::settle_tails(Inspection &in, Metadata &m) noexcept
 // the head, whatever lies there is read as the log.
 Error Activation::drop_keys(Inspection &in, Metadata &m) noexcept
 {
+    pc_log(host_, PC_WARN, "all cached data is dropped: it was clean, and may be out of date");
     m.set_dirty_tail(in.dirty_tail);
     m.set_key_tail(in.key_tail);
     if (in.has_extension || vouched_)

@@ -554,26 +554,32 @@ Error Activation::compare_backing(const BackingFacts &backing, const SegmentFact
         return refuse(why, e, e == Error::no_memory ? no_memory_sentence : unread_disk_sentence);
     if (!out.disk_differs)
         return Error::none;
-    const u32 block = first_block(out.disk_differs);
-    pc_log(host_, PC_ERR,
-           "backing device was changed behind the cache: of the blocks that were known (%#x) these "
-           "differ: %#x; the first one is 4 KiB block %u",
-           out.disk.known, out.disk_differs, block);
     if (out.damage)
         return Error::none; // read-only as ever; see clean_ignored()
-    if (backing.changed_read_only)
-        note_damage(out, damage::changed_disk, {});
-    else if (out.dirty_keys)
-        return refuse(why, Error::invalid, changed_disk_sentence(block));
-    else
-        drop_all_keys(facts, out);
+    if (backing.changed_read_only) {
+        out.damage = damage::changed_disk;
+        return Error::none;
+    }
+    if (out.dirty_keys) {
+        tell_changed_disk(out);
+        return refuse(why, Error::invalid, changed_disk_sentence(first_block(out.disk_differs)));
+    }
+    drop_all_keys(facts, out);
     return Error::none;
+}
+
+void Activation::tell_changed_disk(const Inspection &in) const noexcept
+{
+    if (in.disk_differs)
+        pc_log(host_, PC_ERR,
+               "backing device was changed behind the cache: of the blocks that were known (%#x) "
+               "these differ: %#x; the first one is 4 KiB block %u",
+               in.disk.known, in.disk_differs, first_block(in.disk_differs));
 }
 
 // Nothing is dirty, so nothing is lost.
 void Activation::drop_all_keys(const SegmentFacts *facts, Inspection &out) noexcept
 {
-    pc_log(host_, PC_WARN, "all cached data is dropped: it was clean, and may be out of date");
     out.all_keys_go = true;
     out.key_tail_until_drop = out.key_tail;
     out.dirty_tail_until_drop = out.dirty_tail;

@@ -95,6 +95,8 @@ struct Inspection : rt::NonCopyable {
     bool newer() const noexcept { return damage & damage::newer; }
     // Clean data is of a backing device in another state.
     bool clean_ignored() const noexcept { return damage && disk_differs; }
+    // Records are missing from the log, or cannot be understood: what they said is not known.
+    bool log_has_holes() const noexcept { return damage & ~damage::whole_log; }
     const char *read_only_sentence() const noexcept;
     u32 run_count() const noexcept { return runs.count() ? runs.count() : 1; }
     Run run(u32 i) const noexcept { return runs.count() ? runs[i] : Run{key_tail, head}; }
@@ -135,6 +137,10 @@ public:
     // Step 1. Stores nothing. After Error::none the chain of the device is set (kind == cache), and
     // `out` says whether the log is damaged. Otherwise `why` has a sentence.
     rt::Error inspect(const BackingFacts &backing, Inspection &out, Refusal &why) noexcept;
+
+    // Which blocks of the backing device differ, if any. For the caller that acts on it: inspect()
+    // says it only where it refuses.
+    void tell_changed_disk(const Inspection &in) const noexcept;
 
     // Walks the log again and hands each key to `sink`; stops at its first error. Error::io if a
     // record cannot be read any more. A sink has a member `rt::Error key(const ReplayedKey &)`.

@@ -34,6 +34,8 @@ inline constexpr u32 heads_page = 1u << 12; // the page of the head has to be re
 // No damage of the log: the backing device was changed, and the table says that this shall not be
 // refused.
 inline constexpr u32 changed_disk = 1u << 14;
+// With nothing but these every record is there.
+inline constexpr u32 whole_log = stale_dirty | cache_info | heads_page | changed_disk;
 } // namespace damage
 
 // What the keys of the log say about one segment, and what they need.

@@ -71,6 +71,14 @@ protected:
     }
     u32 known() const { return record(0).known | record(1).known; }
     int create_read_only() { return rig.create({"2", "changed_backing", "read_only"}); }
+    // How many lines of the log have it.
+    u32 times_said(std::string_view part) const
+    {
+        u32 n = 0;
+        for (const LogLine &l : rig.world.log())
+            n += l.text.find(part) != std::string::npos;
+        return n;
+    }
 };
 
 TEST_F(ChangedDisk, BehindACleanStopIsReadAsItIsNow)
@@ -86,6 +94,45 @@ TEST_F(ChangedDisk, BehindACleanStopIsReadAsItIsNow)
     rig.remove();
     rig.start();
     rig.check("and used since");
+}
+
+constexpr const char *which_blocks = "of the blocks that were known";
+
+TEST_F(ChangedDisk, WhatIsDroppedIsSaidOnceAndWhenItIsDone)
+{
+    stop(0);
+    change_for_good(0);
+    rig.world.clear_log();
+    ASSERT_EQ(rig.create(), 0) << rig.sentence;
+    EXPECT_EQ(times_said("all cached data is dropped"), 0u) << "nothing is dropped yet";
+    ASSERT_EQ(rig.resume(), 0) << rig.last_error();
+    EXPECT_EQ(times_said("all cached data is dropped"), 1u);
+    EXPECT_EQ(times_said(which_blocks), 1u);
+}
+
+TEST_F(ChangedDisk, ARefusalSaysOnceWhichBlocksDiffer)
+{
+    stop(2);
+    change(0);
+    rig.world.clear_log();
+    EXPECT_EQ(rig.create(), -22);
+    EXPECT_EQ(times_said(which_blocks), 1u);
+}
+
+// Nor does accept_loss find a hole in it, or say once more what is known.
+TEST_F(ChangedDisk, IsNoDamageOfTheLog)
+{
+    stop(2);
+    change_for_good(0);
+    rig.world.clear_log();
+    ASSERT_EQ(create_read_only(), 0) << rig.sentence;
+    ASSERT_EQ(rig.resume(), 0);
+    ASSERT_EQ(rig.message({"accept_loss"}), 0) << rig.last_error();
+    EXPECT_EQ(times_said(which_blocks), 1u);
+    EXPECT_EQ(times_said("damage at"), 0u);
+    EXPECT_EQ(times_said("hole"), 0u);
+    EXPECT_EQ(times_said("can be read"), 2u) << "how many keys, and that it is read-only";
+    EXPECT_EQ(times_said("given up: 0 keys with 0 bytes in 0 ranges"), 1u);
 }
 
 TEST_F(ChangedDisk, WithDirtyDataIsRefusedUntilTheRightOneIsBack)
@@ -193,7 +240,11 @@ TEST_F(ChangedDisk, WhereTheLogIsDamagedIsReadOnlyAsEverAndCleanKeysAreIgnored)
     ASSERT_EQ(rig.resume(), 0);
     EXPECT_TRUE(rig.read_only());
     EXPECT_TRUE(rig.world.said("4 KiB block 0 differs"));
+    EXPECT_EQ(times_said(which_blocks), 1u);
+    EXPECT_TRUE(rig.world.said("newer than the first hole"));
     rig.check("clean data comes from the device");
+    ASSERT_EQ(rig.message({"accept_loss"}), 0) << rig.last_error();
+    EXPECT_EQ(times_said("what stood in the holes of the log (the first at 0:"), 1u);
 }
 
 TEST_F(ChangedDisk, AResumeOverItDropsAllCleanData)
