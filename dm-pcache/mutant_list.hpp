@@ -383,6 +383,12 @@ PCACHE_MUTANT(bad_pages_forgotten, "15",
 PCACHE_MUTANT(log_trusted_again, "15",
               "accept_loss goes by the log alone though it reads otherwise than at activation",
               "AcceptLoss.WhatReadsHaveShown*")
+PCACHE_MUTANT(clean_trusted_at_resume, "-",
+              "a cache that a resume makes read-only serves clean data of before the disk changed",
+              "ReadOnlyResume.*WasChangedWhileSuspended")
+PCACHE_MUTANT(disk_change_no_news, "-",
+              "accept_loss goes over a disk of which only it has seen that it was changed",
+              "ReadOnlyResume.AcceptLossIsRefused*")
 PCACHE_MUTANT(read_only_table_not_fitted, "-",
               "a read-only cache takes a shorter table and keeps what it has beyond",
               "ReadOnlyResume.CleanDataBeyond*")

@@ -598,6 +598,7 @@ rt::Error Cache::resume(media::Refusal &why) noexcept
     RT_TRY(fit_table(fit, why));
     RT_TRY(fit_blocks(why));
     RT_TRY(compare_disk(fit.all_keys_go, why));
+    read_only_.disk_unsure = fit.all_keys_go;
     // Whoever read the log now, or in a resume that was refused, may have found what closes it.
     if (!mutant(Mutant::damage_overwritten))
         parts_->log.commit_staged_so_far();

@@ -76,6 +76,11 @@ struct ReadOnly {
     const char *changed_disk = nullptr;
     bool at_run_time = false; // the index knows all, also what the log has lost since
     bool newer = false;       // a newer driver wrote the media: accept_loss is refused
+    // The disk record has been learnt, or was found to differ, and no resume has compared it and
+    // dealt with that since: clean data may be of a device in another state. For whoever resumes or
+    // sends accept_loss, of whom there is one at a time; also while the state is another one.
+    bool disk_unsure = false;
+    bool index_partial = false; // it was being made anew, and that has failed
     // What the index was made of. A log that reads otherwise now has lost what the index still has.
     struct Log {
         u64 keys = 0, dirty_keys = 0;
@@ -222,6 +227,8 @@ private:
 
     // recovery.cpp
     rt::Error recover(media::Activation &activation, media::Inspection &in) noexcept;
+    rt::Error recover_index(media::Activation &activation, media::Inspection &in,
+                            u64 &dirty_bytes) noexcept;
     static rt::Error refuse_recovery(media::Refusal &why, rt::Error e) noexcept;
     rt::Error pass_evicted(media::Activation &activation, media::Inspection &in,
                            const FrontEviction &front) noexcept;
@@ -248,10 +255,12 @@ private:
     rt::Error build_read_only(media::Activation &activation, media::Inspection &in,
                               media::Refusal &why) noexcept;
     void stay_read_only(const media::Inspection &in, const char *sentence) noexcept;
+    void note_read_only(const media::Inspection &in, const char *sentence) noexcept;
     void tell_read_only() noexcept;
     void way_into_read_only() noexcept;
     void wait_until_settled() noexcept;
     void stop_workers() noexcept;
+    bool disk_change_known() const noexcept;
     rt::Error accept_loss_alone(media::Refusal &why) noexcept;
     struct RescueJob;
     rt::Error rescue(RescueJob &job, media::Refusal &why) noexcept;
@@ -266,6 +275,10 @@ private:
     rt::Error fit_read_only(media::Refusal &why) noexcept;
     rt::Error fit_read_only_table(media::Activation &activation, const media::Inspection &in,
                                   media::Refusal &why) noexcept;
+    rt::Error fit_read_only_as_inspected(media::Activation &activation, media::Inspection &in,
+                                         media::Refusal &why) noexcept;
+    rt::Error make_index_anew(media::Activation &activation, media::Inspection &in,
+                              media::Refusal &why) noexcept;
     void drop_beyond_table() noexcept;
 
     // requests.cpp

@@ -31,6 +31,7 @@ void Cache::learn_disk() noexcept
         return;
     }
     m.set_disk(disk);
+    read_only_.disk_unsure = true;
 }
 
 // Whether a key that is not on the backing device stands in the log.
@@ -95,6 +96,7 @@ rt::Error Cache::drop_all_keys() noexcept
     const u64 end = pc_backing_bytes(backing_) / format::sector_bytes;
     RT_TRY(p.gc.pass_all(head, 0, end));
     p.gc.drop_beyond(0, end); // also what a pass before this one could not read
+    read_only_.disk_unsure = false;
     return rt::Error::none;
 }
 

@@ -30,6 +30,9 @@ using media::refuse;
 namespace
 {
 
+constexpr const char *changed_meanwhile_sentence =
+    "accept_loss: the backing device was changed while the cache was read-only: suspend and resume "
+    "the device, look at what it shows then, and send it again";
 constexpr const char *suspending_sentence = "accept_loss: the device is being suspended";
 
 ReadOnly::Log log_as_read(const media::Inspection &in) noexcept
@@ -96,14 +99,20 @@ void Cache::stay_read_only(const media::Inspection &in, const char *sentence) no
     p.write_back.dirty_tail().set(in.dirty_tail);
     cache_flags_.set(in.cache_info.flags);
     gc_percent_.set(in.cache_info.gc_percent());
+    note_read_only(in, sentence);
+}
+
+void Cache::note_read_only(const media::Inspection &in, const char *sentence) noexcept
+{
     read_only_.at_run_time = false;
     read_only_.newer = in.newer();
     read_only_.log = log_as_read(in);
     read_only_.why = sentence;
     read_only_.changed_disk =
-        in.clean_ignored()
+        in.disk_differs
             ? media::changed_disk_read_only_sentence(media::first_block(in.disk_differs))
             : nullptr;
+    read_only_.disk_unsure = read_only_.index_partial = false;
 }
 
 void Cache::tell_read_only() noexcept
@@ -233,18 +242,29 @@ struct Cache::RescueJob : rt::NonCopyable {
     rt::Error error = rt::Error::none;
 };
 
+// What differs is not news: clean data is not served, and dirty data is known to go over it.
+bool Cache::disk_change_known() const noexcept
+{
+    return read_only_.changed_disk || read_only_.index_gone.read() ||
+           mutant(Mutant::disk_change_no_news);
+}
+
 rt::Error Cache::accept_loss_alone(media::Refusal &why) noexcept
 {
     media::Activation activation(device_, host_);
     media::BackingFacts facts = backing_facts();
     media::Inspection in;
-    facts.changed_read_only = true;              // it is no news
+    facts.changed_read_only = true;
     if (!ok(activation.inspect(facts, in, why))) // the options in force stay as they are
         return refuse(why, rt::Error::io, why.sentence);
     complete_settings(in);
     if (in.newer())
         return refuse(why, rt::Error::not_supported,
                       "accept_loss: something newer wrote the media: use that driver");
+    if (in.clean_ignored() && !disk_change_known()) {
+        read_only_.disk_unsure = true;
+        return refuse(why, rt::Error::io, changed_meanwhile_sentence);
+    }
     if (read_only_.index_gone.read()) { // an earlier attempt came to step 2
         if (in.kind == media::MediaKind::cache)
             RT_TRY(activation.give_up(facts, in, why)); // 3, 4

@@ -71,7 +71,38 @@ rt::Error Cache::fit_read_only_table(media::Activation &activation, const media:
     return rt::Error::none;
 }
 
-// Refused, the device stays suspended, and the resume may be tried again.
+// The backing device was changed: what is not dirty by the log counts for nothing any more, and the
+// index does not know what that is. So it is made anew, as by an activation over such a device.
+rt::Error Cache::make_index_anew(media::Activation &activation, media::Inspection &in,
+                                 media::Refusal &why) noexcept
+{
+    u64 dirty_bytes = 0;
+    read_only_.index_partial = true;
+    parts_->gc.drop_beyond(0, pc_backing_bytes(backing_) / sector_bytes);
+    if (const rt::Error e = recover_index(activation, in, dirty_bytes); !ok(e))
+        return refuse_recovery(why, e);
+    drop_beyond_table();
+    parts_->gc.key_tail().set(in.key_tail);
+    parts_->write_back.dirty_tail().set(in.dirty_tail);
+    note_read_only(in, in.damage ? in.read_only_sentence() : read_only_.why);
+    tell_read_only();
+    return rt::Error::none;
+}
+
+rt::Error Cache::fit_read_only_as_inspected(media::Activation &activation, media::Inspection &in,
+                                            media::Refusal &why) noexcept
+{
+    const bool news = in.clean_ignored() && !read_only_.changed_disk;
+    if ((news && !mutant(Mutant::clean_trusted_at_resume)) || read_only_.index_partial)
+        RT_TRY(make_index_anew(activation, in, why));
+    else if (length_ < fitted_length_ && !mutant(Mutant::read_only_table_not_fitted))
+        RT_TRY(fit_read_only_table(activation, in, why));
+    read_only_.disk_unsure = false;
+    return rt::Error::none;
+}
+
+// Refused, the device stays suspended, and the resume may be tried again. Only to look whether the
+// device is still the same is no reason for that: accept_loss looks once more.
 rt::Error Cache::fit_read_only(media::Refusal &why) noexcept
 {
     if (state() != State::read_only)
@@ -80,14 +111,20 @@ rt::Error Cache::fit_read_only(media::Refusal &why) noexcept
     // Behind step 2 of accept_loss there is no index, and nothing that is dirty.
     if (state() != State::read_only || read_only_.index_gone.read())
         return rt::Error::none;
-    if (length_ < fitted_length_ && !mutant(Mutant::read_only_table_not_fitted)) {
+    const bool must =
+        length_ < fitted_length_ || read_only_.disk_unsure || read_only_.index_partial;
+    if (must || !read_only_.at_run_time) { // at run time the disk record is empty
         media::Activation activation(device_, host_);
         media::BackingFacts facts = backing_facts();
         media::Inspection in;
         facts.changed_read_only = true;
-        RT_TRY(activation.inspect(facts, in, why));
-        RT_TRY(fit_read_only_table(activation, in, why));
+        const rt::Error e = activation.inspect(facts, in, why);
+        if (!ok(e) && must)
+            return e;
+        if (ok(e))
+            RT_TRY(fit_read_only_as_inspected(activation, in, why));
     }
+    why = {};
     fitted_length_ = length_;
     return rt::Error::none;
 }

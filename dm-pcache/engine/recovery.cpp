@@ -109,7 +109,9 @@ struct Recovery {
 };
 } // namespace
 
-rt::Error Cache::recover(media::Activation &activation, media::Inspection &in) noexcept
+// Where a read-only cache has an index already, it has been emptied: see make_index_anew().
+rt::Error Cache::recover_index(media::Activation &activation, media::Inspection &in,
+                               u64 &dirty_bytes) noexcept
 {
     Parts &p = *parts_;
     for (u32 i = 0; i < in.segments; i++) {
@@ -136,17 +138,26 @@ rt::Error Cache::recover(media::Activation &activation, media::Inspection &in) n
     tell_ignored(blocks.ignored(), block_bytes_);
     if (front.keys())
         RT_TRY(pass_evicted(activation, in, front));
-    for (u32 i = 0; i < in.segments; i++)
-        if (in.log_segments[i])
-            p.segments.recover_log({i});
     if (recovery.ghosts || recovery.lost)
         pc_log(host_, recovery.lost ? PC_ERR : PC_WARN,
                "keys on pages known to be bad: %llu pages of clean data come from the backing "
                "device, %llu pages of dirty data are lost: reads of them fail until they are "
                "written anew",
                recovery.ghosts, recovery.lost);
+    dirty_bytes = recovery.dirty_bytes;
+    return rt::Error::none;
+}
+
+rt::Error Cache::recover(media::Activation &activation, media::Inspection &in) noexcept
+{
+    Parts &p = *parts_;
+    u64 dirty_bytes = 0;
+    RT_TRY(recover_index(activation, in, dirty_bytes));
+    for (u32 i = 0; i < in.segments; i++)
+        if (in.log_segments[i])
+            p.segments.recover_log({i});
     p.segments.finish_recovery();
-    p.log.dirty_recovered(recovery.dirty_bytes);
+    p.log.dirty_recovered(dirty_bytes);
     return rt::Error::none;
 }
 

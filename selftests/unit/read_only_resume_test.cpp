@@ -20,6 +20,14 @@ bool becomes_read_only(DamageRig &rig)
     return rig.read_only();
 }
 
+// While the table is not active yet.
+bool said_read_only(DamageRig &rig)
+{
+    for (int i = 0; i < 1000 && !rig.world.said("read-only: "); i++)
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    return rig.world.said("read-only: ");
+}
+
 bool becomes_clean(DamageRig &rig)
 {
     for (int i = 0; i < 1000 && rig.backing.image() != rig.model; i++)
@@ -69,12 +77,12 @@ protected:
         rig.keep_dirty(false);
     }
     // A dirty record, the `i`th, that is lost in the next life, and one at `offset` behind it.
-    void lose(u32 i, u64 offset)
+    void lose(u32 i, u64 offset, bool clean_stop = false)
     {
         rig.keep_dirty(true);
         rig.write_record(3 * page, page);
         rig.write_record(offset, page);
-        rig.stop(false);
+        rig.stop(clean_stop);
         rig.spoil_record(i);
         rig.model_without({i});
         rig.keep_dirty(false);
@@ -147,6 +155,127 @@ TEST_F(ReadOnlyResume, AShorterTableOverADamagedLogIsRefusedForDirtyData)
     ASSERT_EQ(reload(rig, all), 0) << rig.last_error();
     EXPECT_TRUE(rig.read_only());
     rig.check("the whole table");
+    ASSERT_EQ(rig.message({"accept_loss"}), 0) << rig.last_error();
+    EXPECT_TRUE(rig.backing.image() == rig.model);
+}
+
+// ---- another backing device --------------------------------------------------------------------
+
+// The resume cannot read the log, before or after it has seen the difference: what of the index is
+// dirty nobody can say then.
+TEST_F(ReadOnlyResume, CleanDataIsNotPutOverADeviceThatWasChangedWhileSuspended)
+{
+    rig.start();
+    rig.write_record(0, page);
+    ASSERT_TRUE(becomes_clean(rig));
+    rig.keep_dirty(true);
+    rig.write_record(half + page, page);
+    rig.write_record(half, page);
+    rig.suspend();
+    rig.keep_dirty(false);
+    store_behind_it(rig, 0, page);
+    rig.poison_record(1);
+    EXPECT_NE(rig.resume(), 0);
+    EXPECT_TRUE(rig.world.said("backing device was changed while the device was suspended"));
+    ASSERT_TRUE(becomes_read_only(rig)) << rig.status();
+    rig.world.clear_log();
+    ASSERT_EQ(rig.resume(), 0) << rig.last_error();
+    EXPECT_TRUE(rig.read_only()) << rig.status();
+    EXPECT_TRUE(rig.world.said("what was clean is ignored")) << rig.last_error();
+    EXPECT_EQ(rig.read(0, page), Image(rig.model.begin(), rig.model.begin() + page));
+    EXPECT_EQ(rig.read(half, page),
+              Image(rig.model.begin() + long(half), rig.model.begin() + long(half + page)));
+    ASSERT_EQ(rig.message({"accept_loss"}), 0) << rig.last_error();
+    const Image lost = Rig::pattern(half + page, page, 0);
+    std::memcpy(&rig.model[half + page], lost.data(), page);
+    EXPECT_TRUE(rig.backing.image() == rig.model) << "dirty data alone is written there";
+    rig.media.cure();
+}
+
+// Here the shorter table has the log read, before anything is compared.
+TEST_F(ReadOnlyResume,
+       ADeviceThatWasNotComparedIsComparedByTheNextResumeIfItWasChangedWhileSuspended)
+{
+    rig.start();
+    rig.write_record(0, page);
+    ASSERT_TRUE(becomes_clean(rig));
+    rig.keep_dirty(true);
+    rig.write_record(page, page);
+    rig.suspend();
+    rig.keep_dirty(false);
+    store_behind_it(rig, 0, page);
+    rig.poison_record(1);
+    rig.model_without({1});
+    store_behind_it(rig, 0, page);
+    EXPECT_NE(reload(rig, half), 0);
+    EXPECT_FALSE(rig.world.said("backing device was changed"));
+    ASSERT_TRUE(said_read_only(rig)) << rig.last_error();
+    ASSERT_EQ(reload(rig, all), 0) << rig.last_error();
+    EXPECT_TRUE(rig.world.said("4 KiB block 0 differs"));
+    rig.check("what is clean comes from the device");
+    ASSERT_EQ(rig.message({"accept_loss"}), 0) << rig.last_error();
+    EXPECT_TRUE(rig.backing.image() == rig.model);
+    rig.media.cure();
+}
+
+TEST_F(ReadOnlyResume, WhereTheDeviceIsTheSameTheIndexKeepsWhatTheLogHasLost)
+{
+    rig.start();
+    rig.write_record(0, page);
+    ASSERT_TRUE(becomes_clean(rig));
+    rig.keep_dirty(true);
+    rig.write_record(page, page);
+    rig.suspend();
+    rig.keep_dirty(false);
+    rig.poison_record(1);
+    EXPECT_NE(reload(rig, half), 0);
+    ASSERT_TRUE(said_read_only(rig)) << rig.last_error();
+    ASSERT_EQ(reload(rig, all), 0) << rig.last_error();
+    rig.check("nothing is lost");
+    ASSERT_EQ(rig.message({"accept_loss"}), 0) << rig.last_error();
+    EXPECT_TRUE(rig.backing.image() == rig.model);
+    rig.media.cure();
+}
+
+// Read-only since its activation, over the device that it knows.
+TEST_F(ReadOnlyResume, AReadOnlyCacheIgnoresCleanDataOfADeviceThatWasChangedWhileSuspended)
+{
+    rig.start();
+    rig.write_record(0, page);
+    ASSERT_TRUE(becomes_clean(rig));
+    lose(2, half, true);
+    ASSERT_EQ(rig.create(), 0) << rig.sentence;
+    ASSERT_EQ(rig.resume(), 0) << rig.last_error();
+    ASSERT_TRUE(rig.read_only()) << rig.status();
+    rig.check("the same device");
+    rig.suspend();
+    ASSERT_EQ(rig.resume(), 0) << rig.last_error();
+    rig.check("still the same");
+    rig.suspend();
+    store_behind_it(rig, 0, page);
+    ASSERT_EQ(rig.resume(), 0) << rig.last_error();
+    EXPECT_TRUE(rig.world.said("4 KiB block 0 differs"));
+    rig.check("another one");
+    ASSERT_EQ(rig.message({"accept_loss"}), 0) << rig.last_error();
+    EXPECT_TRUE(rig.backing.image() == rig.model);
+}
+
+TEST_F(ReadOnlyResume, AcceptLossIsRefusedWhereOnlyItHasSeenThatTheDeviceWasChanged)
+{
+    rig.start();
+    rig.write_record(0, page);
+    ASSERT_TRUE(becomes_clean(rig));
+    lose(2, half, true);
+    ASSERT_EQ(rig.create(), 0) << rig.sentence;
+    ASSERT_EQ(rig.resume(), 0) << rig.last_error();
+    store_behind_it(rig, 0, page);
+    const Image before = rig.backing.image();
+    EXPECT_EQ(rig.message({"accept_loss"}), -5);
+    EXPECT_TRUE(rig.world.said("was changed while the cache was read-only")) << rig.last_error();
+    EXPECT_TRUE(rig.backing.image() == before);
+    rig.suspend();
+    ASSERT_EQ(rig.resume(), 0) << rig.last_error();
+    rig.check("what accept_loss will leave there");
     ASSERT_EQ(rig.message({"accept_loss"}), 0) << rig.last_error();
     EXPECT_TRUE(rig.backing.image() == rig.model);
 }
