@@ -395,7 +395,7 @@ PCACHE_MUTANT(read_only_table_not_fitted, "-",
 PCACHE_MUTANT(
     rescue_notes_nothing, "15",
     "segments in which only accept_loss found bad pages are left to the new cache as they are",
-    "Rescue.APageThatItAlone*")
+    "UnreadableSegments.WhatTheRescueOfTheIndex*")
 PCACHE_MUTANT(relog_stops_at_a_write, "50",
               "a write over the beginning of lost data hides the rest of it from logging again",
               "Relog.AWriteOverTheBeginning*")
