@@ -576,4 +576,28 @@ TEST_F(LiveMetadata, AnImpossibleExtensionIsNotStored)
     expect_end({});
 }
 
+// A LAST record leads out of a segment with a page that can be neither read nor rewritten, if it
+// fits in front of that page.
+TEST_F(Activate, TheLogLeavesItsSegmentOnlyWhereALastRecordFitsInFrontOfTheBadPage)
+{
+    for (const bool fits : {true, false}) {
+        make_ours();
+        LogPosition p{};
+        // 13 records with 94 keys, or 15 with 93: up to 24 or 16 bytes in front of the second page.
+        for (u32 i = 0; i < (fits ? 13u : 15u); i++) {
+            const u32 more = 3, n = (fits ? 7u : 6u) + (i < more);
+            p = put_kset(p, std::vector<format::Key>(n, key(i)), i ? number(10 + i) : start(10));
+        }
+        ASSERT_EQ(p.offset, format::page_bytes - (fits ? 24 : 16));
+        clean_stop(10 + (fits ? 13 : 15), p);
+        disk->set_repairable(false);
+        disk->poison(data_at({{0}, format::page_bytes}), 64);
+        EXPECT_EQ(activate(), fits ? rt::Error::none : rt::Error::io) << sentence();
+        EXPECT_EQ(found.leave_head_segment, fits);
+        disk->set_repairable(true);
+        disk->cure();
+        found.clear();
+    }
+}
+
 } // namespace

@@ -267,6 +267,43 @@ TEST_F(ChangedDisk, AResumeOverItDropsAllCleanData)
     rig.check("and in the next life");
 }
 
+// What GC has passed without being able to read it stands in no part of the log that is passed now.
+TEST_F(ChangedDisk, AResumeOverItDropsWhatAHoleOfTheLogHasLeftInTheIndex)
+{
+    rig.start();
+    for (u32 i = 0; i < 8; i++)
+        rig.write_record(i * block, block);
+    drain();
+    rig.spoil_record(3);
+    ASSERT_EQ(rig.message({"gc_percent", "0"}), 0);
+    for (int i = 0; i < 2000 && !rig.world.said("the log cannot be read at 0:192"); i++)
+        std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    ASSERT_TRUE(rig.world.said("the log cannot be read at 0:192"));
+    ASSERT_EQ(rig.message({"gc_percent", "70"}), 0);
+    rig.suspend();
+    change_for_good(3 * block);
+    ASSERT_EQ(rig.resume(), 0) << rig.last_error();
+    rig.check("resumed");
+}
+
+// Nobody knows what the log would have said: no key is dropped.
+TEST_F(ChangedDisk, AResumeOverItThatCannotReadTheLogDropsNothing)
+{
+    rig.start();
+    rig.write_record(0, block);
+    drain();
+    rig.keep_dirty(true);
+    rig.write_record(outside, block);
+    rig.suspend();
+    rig.keep_dirty(false);
+    rig.poison_record(1);
+    change(0);
+    EXPECT_EQ(rig.resume(), -5);
+    EXPECT_FALSE(rig.world.said("all cached data is dropped"));
+    rig.remove();
+    rig.media.cure();
+}
+
 TEST_F(ChangedDisk, AResumeWithDirtyDataFailsAndStaysSuspendedUntilTheRightOneIsBack)
 {
     rig.start();

@@ -236,6 +236,46 @@ TEST_P(GcShorterTable, AShorterTableDropsWhatIsBeyondItAndNothingBehindDirtyTail
 }
 INSTANTIATE_TEST_SUITE_P(Gc, GcShorterTable, testing::Values(0, 1, 2, 3));
 
+// More records than one pass takes: the first one meets the hole, the last one does not.
+TEST(Gc, AHoleThatOnlyTheFirstPassOverAShorterTableMetDropsWhatIsBeyondIt)
+{
+    DamageRig rig(200);
+    const u64 beyond = rig.model.size() - page, half = rig.model.size() / 2;
+    rig.start();
+    rig.write_record(beyond, page);
+    for (u64 i = 0; i < 5300; i++)
+        rig.write_record(i % 8 * page, 512);
+    rig.write_record(beyond - page, page);
+    ASSERT_TRUE(soon([&] { return drained(rig); })) << rig.status();
+    ASSERT_EQ(field(rig, key_tail), "0:0");
+    const auto reload = [&](u64 length, bool damage) {
+        pc_target *const old = rig.target;
+        pc_table *const old_table = rig.table;
+        ASSERT_EQ(rig.create({}, length), 0) << rig.sentence;
+        pc_target_presuspend(old, 0);
+        pc_target_postsuspend(old);
+        std::atomic<bool> done{!damage};
+        const auto self = std::this_thread::get_id();
+        rig.world.set_fence_hook([&] {
+            if (std::this_thread::get_id() == self && !done.exchange(true))
+                rig.poison_record(0);
+        });
+        ASSERT_EQ(rig.resume(), 0) << rig.last_error();
+        rig.world.set_fence_hook(nullptr);
+        pc_target_dtr(old);
+        rig.world.drop_table(old_table);
+    };
+    reload(half, true);
+    EXPECT_TRUE(rig.world.said("GC goes on at"));
+    const Image newer = Rig::pattern(beyond, page, 12345);
+    rig.backing.write(beyond, newer.data(), newer.size());
+    std::memcpy(&rig.model[beyond], newer.data(), newer.size());
+    reload(rig.model.size(), false);
+    rig.check("the table has grown again");
+    rig.remove();
+    rig.media.cure();
+}
+
 // What is stored for one segment after the other is no work of one go: a preemptible kernel or not,
 // others want the CPU. A reader keeps the segments from being freed until all are emptied.
 TEST(Gc, ManyGenerationsAreStoredWithYieldsBetween)

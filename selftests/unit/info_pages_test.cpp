@@ -169,6 +169,28 @@ TEST_F(InfoPages, TheLiveSlotIsAheadOfWhatCouldNotBeWritten)
     EXPECT_FALSE(format::newer_seq(seq, static_cast<u8>(before + 3)));
 }
 
+// Else a block write for another record would bring it to the media, with nobody announcing it.
+TEST_F(InfoPages, ARecordThatCannotBeStoredStaysWhatItWas)
+{
+    with_device([&](media::Activation &, media::Device &d) {
+        media::InfoPages p;
+        p.load(d);
+        format::CacheInfoRecord before;
+        std::memcpy(&before, p.newest(media::Info::cache_info), sizeof(before));
+        disk->set_repairable(false);
+        disk->poison(pages[1], 64); // of two equal slots it is stored to first
+        format::CacheInfo changed = info();
+        changed.flags = new_flags();
+        format::CacheInfoRecord r = format::encode_cache_info(changed);
+        p.seal(media::Info::cache_info, &r);
+        EXPECT_EQ(p.store_sealed(d, media::Info::cache_info, &r), rt::Error::io);
+        EXPECT_EQ(std::memcmp(p.newest(media::Info::cache_info), &before, sizeof(before)), 0);
+        return 0;
+    });
+    disk->set_repairable(true);
+    disk->cure();
+}
+
 TEST_F(InfoPages, ASettingIsNotKeptWhereOnePageIsDead)
 {
     disk->set_repairable(false);

@@ -94,6 +94,27 @@ TEST_F(LogWithoutSegments, WhoeverWaitsIsToldThatNoneComes)
     EXPECT_EQ(told, 1);
 }
 
+// The state of the cache is another one by then, or is being made another one.
+TEST_F(LogWithoutSegments, WhoeverWaitsEndsWhenItIsClosed)
+{
+    wait_for_commit();
+    std::this_thread::sleep_for(50ms);
+    log.close();
+    EXPECT_TRUE(ends());
+    EXPECT_EQ(told, 1);
+}
+
+// That nobody frees segments is said of one session.
+TEST_F(LogWithoutSegments, InTheNextSessionItWaitsForGcAgain)
+{
+    log.no_segment_comes();
+    log.begin_session({}, 1, 0, true);
+    wait_for_commit();
+    std::this_thread::sleep_for(50ms);
+    EXPECT_FALSE(done);
+    EXPECT_FALSE(log.closed());
+}
+
 TEST_F(LogWithoutSegments, ItClosesAtOnceWhereNoneComes)
 {
     log.no_segment_comes();

@@ -216,6 +216,23 @@ TEST(WriteBack, VeryManyWritesThatFailArriveAllTheSame)
     EXPECT_TRUE(rig.backing.image() == rig.model);
 }
 
+// As many as are remembered one by one, and no other: what was left for the next attempt begins
+// with the first write that was not sent.
+TEST(WriteBack, WhatIsNotSentBehindAsManyFailuresAsAreRememberedArrives)
+{
+    DamageRig rig(64);
+    rig.start();
+    Backing backing(rig);
+    constexpr u32 n = 900;
+    for (u64 i = 0; i < Resend::most; i++)
+        backing.fail(i * 2 * sector, 1);
+    write_apart(rig, n, sector);
+    ASSERT_TRUE(soon([&] { return drained(rig); }, 15s)) << rig.status();
+    for (u64 i = 0; i < n; i++)
+        EXPECT_NE(backing.writes(i * 2 * sector), 0u) << "write " << i;
+    EXPECT_TRUE(rig.backing.image() == rig.model);
+}
+
 // What was written meanwhile is newer, and stays so.
 TEST(WriteBack, ANewerWriteOverARangeThatFailedLandsBehindIt)
 {
