@@ -16,8 +16,7 @@ TEST_F(Promise, AFlushOnTheWayIntoReadOnlyEndsWhenWhatItCoversIsInARecord)
     const u64 at = 220 * page;
     Gate gate;
     Bio staged(Rig::pattern(at, page, 4711)), flush(0);
-    std::atomic<std::thread::id> reclaim{};
-    const auto me = std::this_thread::get_id();
+    std::atomic<std::thread::id> reclaim{}; // may go the way into read-only, too, afterwards
     rig.start();
     rig.backing.hold_writes(true);
     rig.write_record(0, page);
@@ -27,6 +26,9 @@ TEST_F(Promise, AFlushOnTheWayIntoReadOnlyEndsWhenWhatItCoversIsInARecord)
     ASSERT_EQ(rig.flush(), 0);
     ASSERT_TRUE(soon([&] { return rig.backing.counters().writes_in_flight != 0; }));
     std::memcpy(&rig.model[at], staged.data(), page);
+    unsigned segment = 1, offset = 0;
+    ASSERT_EQ(sscanf(field(6).c_str(), "%u:%u", &segment, &offset), 2);
+    const u64 record = DamageRig::log_at(segment, offset); // of what will be staged
     rig.media.set_power_model(true);
     rig.set_backing_hook([&](Op op, u64, u64) { // between the first batch and the next
         if (op == Op::flush && reclaim.load() == std::thread::id{}) {
@@ -37,8 +39,9 @@ TEST_F(Promise, AFlushOnTheWayIntoReadOnlyEndsWhenWhatItCoversIsInARecord)
         return 0;
     });
     rig.world.set_fence_hook([&] {
-        const auto id = std::this_thread::get_id();
-        if (reclaim.load() != std::thread::id{} && id != reclaim.load() && id != me)
+        u64 begin = 0;
+        rig.media.read(record, &begin, sizeof(begin));
+        if (begin && (reclaim.load() != std::this_thread::get_id() || rig.read_only()))
             gate.wait();
     });
     std::atomic<bool> stop{false};
