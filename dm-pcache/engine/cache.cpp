@@ -550,18 +550,21 @@ rt::Error Cache::drop_beyond(const TableFit &fit) noexcept
         p.metadata.set_dirty_tail(p.log.durable_head());
         p.write_back.dirty_tail().set(p.log.durable_head());
     }
-    return p.gc.pass_all(fit.keep_from, length_ / format::sector_bytes,
-                         pc_backing_bytes(backing_) / format::sector_bytes);
+    return p.gc.pass_all(fit.keep_from);
 }
 
 // The drop of a changed device's keys, the disk record and step 6 of activation (nothing else of
-// step 5 is to be done), and what a shorter table demands.
+// step 5 is to be done), and what a shorter table demands. Where a record that was good cannot be
+// read any more the state is read_only behind it.
 rt::Error Cache::begin_next_session(const TableFit &fit, media::Refusal &why) noexcept
 {
     Parts &p = *parts_;
     const format::LogPosition head = p.log.durable_head();
     const u64 start_number = p.metadata.extension().limit;
     rt::Error e = rt::Error::none;
+    if (length_ < fitted_length_ && !mutant(Mutant::beyond_the_table_kept))
+        drop_beyond_table(); // also what the log does not know any more
+    fitted_length_ = length_;
     if (fit.all_keys_go)
         e = drop_all_keys();
     if (ok(e))
@@ -571,6 +574,10 @@ rt::Error Cache::begin_next_session(const TableFit &fit, media::Refusal &why) no
         p.log.begin_session(head, start_number, fit.all_keys_go ? 0 : p.log.newest_number());
         if (!fit.all_keys_go && fit.keep_from != p.metadata.key_tail())
             e = drop_beyond(fit);
+    }
+    if (!ok(e) && !p.metadata.failed()) {
+        log_unreadable();
+        return rt::Error::none;
     }
     if (ok(e) && !p.metadata.failed())
         return rt::Error::none;
@@ -606,6 +613,8 @@ rt::Error Cache::resume(media::Refusal &why) noexcept
     if (state() != State::suspended)
         return resume_damaged(why);
     RT_TRY(begin_next_session(fit, why));
+    if (state() != State::suspended)
+        return resume_damaged(why);
     end_suspend();
     return run(State::suspended) ? rt::Error::none : resume_damaged(why);
 }

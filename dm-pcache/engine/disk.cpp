@@ -94,8 +94,8 @@ rt::Error Cache::drop_all_keys() noexcept
     p.metadata.set_dirty_tail(head);
     p.write_back.dirty_tail().set(head);
     const u64 end = pc_backing_bytes(backing_) / format::sector_bytes;
-    RT_TRY(p.gc.pass_all(head, 0, end));
-    p.gc.drop_beyond(0, end); // also what a pass before this one could not read
+    RT_TRY(p.gc.pass_all(head));
+    p.gc.drop_beyond(0, end); // also what no pass could read
     read_only_.disk_unsure = false;
     return rt::Error::none;
 }

@@ -230,21 +230,17 @@ rt::Error Gc::pass(u32 want_free, bool &moved) noexcept
     return rt::Error::none;
 }
 
-rt::Error Gc::pass_all(format::LogPosition stop, u64 sector, u64 end) noexcept
+rt::Error Gc::pass_all(format::LogPosition stop) noexcept
 {
-    bool moved = false, hole = false;
+    bool moved = false;
     while (metadata_.key_tail() != stop) {
         RT_TRY(pass_up_to(stop, ~0u, moved));
-        hole |= has_hole_;
         if (mark_ready())
             free_ready();
     }
-    if (hole && !mutant(Mutant::beyond_the_table_kept))
-        drop_beyond(sector, end);
     return rt::Error::none;
 }
 
-// What could not be read may have been keys of this range.
 void Gc::drop_beyond(u64 sector, u64 end) noexcept
 {
     for (u32 i = 0; i < shard_count; i++) {

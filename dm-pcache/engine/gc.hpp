@@ -60,11 +60,11 @@ public:
     // The last pass would have gone on but for dirty tail.
     bool stands_at_dirty_tail() const noexcept { return stands_; }
     // Passes every record in front of `stop`, which begins a record at or in front of dirty tail.
-    // While no worker runs. If some of them cannot be read, everything in [sector, end) leaves the
-    // index as well. Errors as above. Sleeps.
-    rt::Error pass_all(format::LogPosition stop, u64 sector, u64 end) noexcept;
-    // What the index has of [sector, end) goes, whatever key it is of. While no worker runs.
-    // Sleeps.
+    // While no worker runs. What keys that cannot be read have in the index stays there. Errors as
+    // above. Sleeps.
+    rt::Error pass_all(format::LogPosition stop) noexcept;
+    // What the index has of [sector, end) goes, whatever key it is of, also one that the log does
+    // not know any more. While no worker runs. Sleeps.
     void drop_beyond(u64 sector, u64 end) noexcept;
     PublishedPosition &key_tail() noexcept { return key_tail_; } // for status
 

@@ -263,6 +263,7 @@ rt::Error Cache::accept_loss_alone(media::Refusal &why) noexcept
                       "accept_loss: something newer wrote the media: use that driver");
     if (in.clean_ignored() && !disk_change_known()) {
         read_only_.disk_unsure = true;
+        activation.tell_changed_disk(in);
         return refuse(why, rt::Error::io, changed_meanwhile_sentence);
     }
     if (read_only_.index_gone.read()) { // an earlier attempt came to step 2

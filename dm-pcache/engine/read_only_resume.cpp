@@ -77,6 +77,7 @@ rt::Error Cache::make_index_anew(media::Activation &activation, media::Inspectio
                                  media::Refusal &why) noexcept
 {
     u64 dirty_bytes = 0;
+    activation.tell_changed_disk(in);
     read_only_.index_partial = true;
     parts_->gc.drop_beyond(0, pc_backing_bytes(backing_) / sector_bytes);
     if (const rt::Error e = recover_index(activation, in, dirty_bytes); !ok(e))

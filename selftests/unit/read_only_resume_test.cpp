@@ -36,13 +36,15 @@ bool becomes_clean(DamageRig &rig)
 }
 
 // What the resume of a table of this length says.
-int reload(DamageRig &rig, u64 length)
+int reload(
+    DamageRig &rig, u64 length, const std::function<void()> &suspended = [] {})
 {
     pc_target *const old = rig.target;
     pc_table *const old_table = rig.table;
     EXPECT_EQ(rig.create({}, length), 0) << rig.sentence;
     pc_target_presuspend(old, 0);
     pc_target_postsuspend(old);
+    suspended();
     const int e = rig.resume();
     pc_target_dtr(old);
     rig.world.drop_table(old_table);
@@ -75,6 +77,25 @@ protected:
         rig.poison_record(2);
         ASSERT_TRUE(becomes_read_only(rig)) << rig.status();
         rig.keep_dirty(false);
+    }
+    // With the first thing that this thread stores.
+    void goes_bad_in_the_resume(u32 i)
+    {
+        rig.world.clear_log();
+        rig.world.set_fence_hook(
+            [this, i, done = false, self = std::this_thread::get_id()]() mutable {
+                if (std::this_thread::get_id() != self || done)
+                    return;
+                done = true;
+                rig.poison_record(i);
+            });
+    }
+    void says_that_the_log_cannot_be_read()
+    {
+        rig.world.set_fence_hook(nullptr);
+        EXPECT_TRUE(rig.read_only()) << rig.status();
+        EXPECT_TRUE(rig.world.said("read-only: ")) << rig.last_error();
+        EXPECT_FALSE(rig.world.said("cannot be stored to")) << rig.last_error();
     }
     // A dirty record, the `i`th, that is lost in the next life, and one at `offset` behind it.
     void lose(u32 i, u64 offset, bool clean_stop = false)
@@ -272,10 +293,48 @@ TEST_F(ReadOnlyResume, AcceptLossIsRefusedWhereOnlyItHasSeenThatTheDeviceWasChan
     const Image before = rig.backing.image();
     EXPECT_EQ(rig.message({"accept_loss"}), -5);
     EXPECT_TRUE(rig.world.said("was changed while the cache was read-only")) << rig.last_error();
+    EXPECT_TRUE(rig.world.said("the first one is 4 KiB block 0")) << rig.last_error();
     EXPECT_TRUE(rig.backing.image() == before);
     rig.suspend();
     ASSERT_EQ(rig.resume(), 0) << rig.last_error();
     rig.check("what accept_loss will leave there");
     ASSERT_EQ(rig.message({"accept_loss"}), 0) << rig.last_error();
     EXPECT_TRUE(rig.backing.image() == rig.model);
+}
+
+// ---- a record goes bad in the resume itself ----------------------------------------------------
+
+// What was to be dropped had been read a moment ago. It cannot be passed any more, and the log must
+// not grow in that page.
+TEST_F(ReadOnlyResume, WhereTheDropForAShorterTableMeetsAnUnreadablePageTheStateIsReadOnly)
+{
+    rig.start();
+    rig.write_record(0, page);
+    rig.write_record(beyond, page);
+    ASSERT_TRUE(becomes_clean(rig));
+    ASSERT_EQ(reload(rig, half, [this] { goes_bad_in_the_resume(1); }), 0) << rig.last_error();
+    says_that_the_log_cannot_be_read();
+    store_behind_it(rig, half, half);
+    ASSERT_EQ(reload(rig, all), 0) << rig.last_error();
+    rig.check("the table has grown again");
+    ASSERT_EQ(rig.message({"accept_loss"}), 0) << rig.last_error();
+    EXPECT_TRUE(rig.backing.image() == rig.model);
+    rig.media.cure();
+}
+
+TEST_F(ReadOnlyResume, WhereTheDropForAChangedDeviceMeetsAnUnreadablePageTheStateIsReadOnly)
+{
+    rig.start();
+    rig.write_record(0, page);
+    rig.write_record(beyond, page);
+    ASSERT_TRUE(becomes_clean(rig));
+    rig.suspend();
+    store_behind_it(rig, 0, page);
+    goes_bad_in_the_resume(1);
+    ASSERT_EQ(rig.resume(), 0) << rig.last_error();
+    says_that_the_log_cannot_be_read();
+    rig.check("all that was clean is ignored");
+    ASSERT_EQ(rig.message({"accept_loss"}), 0) << rig.last_error();
+    EXPECT_TRUE(rig.backing.image() == rig.model);
+    rig.media.cure();
 }
