@@ -253,8 +253,10 @@ rt::Error Cache::build(media::Refusal &why) noexcept
         RT_TRY(claim_uuid(in.extension.uuid, why));
     if (in.damage)
         return build_read_only(activation, in, why);
-    // What the backing device was sent before is durable from here on.
-    if (!mutant(Mutant::activation_not_flushed) && pc_backing_flush(backing_) != 0) {
+    // What the backing device was sent before is durable from here on. Of accept_loss it is
+    // already, and a noflush suspend that has begun meanwhile must not wait for the device.
+    if (!read_only_.accepting.read() && !mutant(Mutant::activation_not_flushed) &&
+        pc_backing_flush(backing_) != 0) {
         why = {rt::Error::io, "the backing device failed a FLUSH: see to it first"};
         return why.error;
     }
@@ -349,8 +351,10 @@ bool Cache::run(State from) noexcept
     if (mutant(Mutant::rebuild_ends_suspend))
         end_suspend();
     fitted_length_ = length_;
-    if (!push_back_.read())
+    if (!push_back_.read() || mutant(Mutant::rebuilt_not_halted))
         parts_->write_back.go_on();
+    else
+        parts_->write_back.halt(); // accept_loss has made another one since that was said
     backing_failing_.set(0);
     retry_at_ = retry_delay_ = 0;
     last_change_ = pc_now_ns();

@@ -354,3 +354,22 @@ TEST(AcceptLossAndRemoval, ASuspendThatBeganMeanwhileIsNotTakenBack)
     EXPECT_EQ(h.rig.flush(), 0);
     h.rig.remove();
 }
+
+// What is written to it then stays in it: such a suspend asks the backing device for nothing.
+TEST(AcceptLossAndRemoval, ACacheThatIsMadeAnewInANoflushSuspendSendsNothing)
+{
+    HeldAcceptLoss h;
+    ASSERT_TRUE(
+        h.send_and_hold([&](u32) { return h.rig.world.said("formatted the cache device anew"); }));
+    h.rig.begin_suspend(true);
+    h.let_go();
+    ASSERT_EQ(h.answer, 0);
+    const u64 writes = h.rig.backing.counters().writes;
+    h.rig.write_pattern(0, page);
+    ASSERT_EQ(h.rig.flush(), 0);
+    EXPECT_FALSE(soon([&] { return h.rig.backing.counters().writes != writes; }, 500ms));
+    h.rig.world.set_noflush(h.rig.table, false);
+    pc_target_presuspend_undo(h.rig.target);
+    EXPECT_TRUE(soon([&] { return h.rig.backing.image() == h.rig.model; }, 5s)) << "it goes on";
+    h.rig.remove();
+}
