@@ -153,7 +153,11 @@ void Cache::go_read_only(const char *sentence) noexcept
 void Cache::way_into_read_only() noexcept
 {
     rt::Guard g(stopping_lock_);
-    parts_->write_back.halt();
+    {
+        // Whoever undoes a suspend has seen the state, or lets write-back go on in front of this.
+        rt::Guard p(parts_lock_);
+        parts_->write_back.halt();
+    }
     settings_settled();
     pc_epoch_wait();       // nobody in map() stages anything any more,
     parts_->fills.drain(); // nor what a read has fetched,
