@@ -457,6 +457,9 @@ PCACHE_MUTANT(rebuild_ends_suspend, "41", "accept_loss takes a suspend back that
 PCACHE_MUTANT(rebuilt_not_halted, "41",
               "a cache that accept_loss makes anew in a noflush suspend writes back",
               "AcceptLossAndRemoval.ACacheThatIsMadeAnew*")
+PCACHE_MUTANT(removal_waits_for_accept_loss, "-",
+              "accept_loss goes on storing to a cache device that is being removed",
+              "AcceptLossAndRemoval.EndsWithTheStep*")
 PCACHE_MUTANT(home_not_closed, "-",
               "a table is destroyed and the cache whose home it is stays open", "Tables.*")
 PCACHE_MUTANT(removal_not_heard, "-", "the notice that the cache device goes is not heard",

@@ -236,6 +236,8 @@ rt::Error Cache::build(media::Refusal &why) noexcept
                     : format::make_cache_flags(data_crc_, true, format::CacheMode::writeback,
                                                default_gc_percent);
             RT_TRY(activation.format(facts, flags, why));
+            if (media_gone() && !mutant(Mutant::removal_waits_for_accept_loss))
+                return media::refuse(why, rt::Error::no_device, removed_sentence);
             pc_log(host_, PC_INFO,
                    read_only_.accepting.read() ? "formatted the cache device anew: %u segments"
                    : in.format_cut_short
@@ -314,7 +316,7 @@ rt::Error Cache::start(media::Refusal &why, Claim claim) noexcept
 {
     claim_ = claim;
     if (media_gone())
-        return media::refuse(why, rt::Error::no_device, "the cache device is being removed");
+        return media::refuse(why, rt::Error::no_device, removed_sentence);
     if (const rt::Error e = build(why); !ok(e)) {
         drop_parts();
         return e;
@@ -655,8 +657,12 @@ Snapshot Cache::snapshot() noexcept
     if (s.state == State::inactive)
         return s;
     rt::Guard g(parts_lock_);
-    if (read_only_.rebuilding)
-        return read_only_.last;
+    if (read_only_.rebuilding) {
+        const State now = s.state;
+        s = read_only_.last;
+        s.state = now;
+        return s;
+    }
     s.segments = device_.seg_count();
     s.chain_length = device_.chain_length();
     s.segments_used = parts_->segments.used();

@@ -35,6 +35,8 @@ class FrontEviction;
 inline constexpr const char *too_few_segments_sentence =
     "too few segments of the cache device are left without pages that cannot be read: replace it";
 
+inline constexpr const char *removed_sentence = "the cache device is being removed";
+
 enum class State : u32 {
     inactive, // not activated yet, or activation failed
     running,
@@ -261,6 +263,7 @@ private:
     void wait_until_settled() noexcept;
     void stop_workers() noexcept;
     bool disk_change_known() const noexcept;
+    rt::Error next_step(media::Refusal &why) const noexcept;
     rt::Error accept_loss_alone(media::Refusal &why) noexcept;
     struct RescueJob;
     rt::Error rescue(RescueJob &job, media::Refusal &why) noexcept;

@@ -211,6 +211,8 @@ rt::Error Cache::accept_loss(media::Refusal &why) noexcept
                    "accept_loss: something newer wrote the media: use that driver");
     else
         e = accept_loss_alone(why);
+    if (media_gone() && state() == State::read_only)
+        fail(removed_sentence); // without parts nobody else says so
     read_only_.accepting.store_release(0);
     waiting_changed_.wake();
     // Whatever else went wrong on the way, memory included, is one thing to the caller.
@@ -253,6 +255,18 @@ bool Cache::disk_change_known() const noexcept
            mutant(Mutant::disk_change_no_news);
 }
 
+// Whoever suspends waits for accept_loss, and so does whoever takes the cache device away: it ends
+// with the step in hand.
+rt::Error Cache::next_step(media::Refusal &why) const noexcept
+{
+    if (media_gone() && !mutant(Mutant::removal_waits_for_accept_loss))
+        return refuse(why, rt::Error::io, "accept_loss: the cache device is being removed");
+    if (suspending() && !mutant(Mutant::suspend_waits_for_rescue) &&
+        !mutant(Mutant::accepted_while_suspended))
+        return refuse(why, rt::Error::busy, suspending_sentence);
+    return rt::Error::none;
+}
+
 rt::Error Cache::accept_loss_alone(media::Refusal &why) noexcept
 {
     media::Activation activation(device_, host_);
@@ -284,10 +298,11 @@ rt::Error Cache::accept_loss_alone(media::Refusal &why) noexcept
     rt::Result<Array<u8>> unusable = make_array<u8>(PC_MAY_SLEEP, device_.seg_count());
     if (!unusable)
         return unusable.error();
+    RT_TRY(next_step(why));
     RT_TRY(activation.begin_rescue(in, why)); // 0
-    RT_TRY(rescue(job, why));                 // 1
-    if (suspending() && !mutant(Mutant::suspend_waits_for_rescue))
-        return refuse(why, rt::Error::busy, suspending_sentence);
+    RT_TRY(next_step(why));
+    RT_TRY(rescue(job, why)); // 1
+    RT_TRY(next_step(why));
     read_only_.format_flags = in.cache_info.flags;
     read_only_.gave_up.set(parts_->log.gave_up());
     read_only_.index_gone.store_release(1); // 2
@@ -317,7 +332,7 @@ void Cache::note_bad_segments(const media::Inspection &in, Array<u8> &unusable) 
 void Cache::clear_bad_segments() noexcept
 {
     u32 failed = 0;
-    for (u32 i = 0; i < read_only_.unusable.size() && !suspending(); i++) {
+    for (u32 i = 0; i < read_only_.unusable.size() && !suspending() && !media_gone(); i++) {
         if (!read_only_.unusable[i])
             continue;
         const u64 data = format::segment_offset({i}) + format::segment_control_bytes;
@@ -389,6 +404,10 @@ rt::Error Cache::rescue(RescueJob &job, media::Refusal &why) noexcept
     parts_->write_back.go_on();
     if (suspending_.fetch_or(0))
         return refuse(why, rt::Error::busy, suspending_sentence);
+    {
+        rt::Guard g(parts_lock_); // who said it before has said it in vain: `stop` was taken back
+        RT_TRY(next_step(why));
+    }
     read_only_.job = &job;
     read_only_.job_done.set(0);
     read_only_.work.kick();
@@ -405,8 +424,10 @@ rt::Error Cache::rescue(RescueJob &job, media::Refusal &why) noexcept
     parts_->write_back.halt();
     if (!ok(waited))
         return refuse(why, waited, "accept_loss: interrupted; nothing was given up");
-    if (job.error == rt::Error::busy)
+    if (job.error == rt::Error::busy) {
+        RT_TRY(next_step(why));
         return refuse(why, rt::Error::busy, suspending_sentence);
+    }
     if (!ok(job.error))
         return refuse(why, rt::Error::io,
                       "accept_loss: the log cannot be read again, or the backing device failed; "
@@ -429,10 +450,8 @@ rt::Error Cache::rescue(RescueJob &job, media::Refusal &why) noexcept
 // all data is on the backing device, and the message can be given again.
 rt::Error Cache::rebuild(media::Refusal &why) noexcept
 {
-    // All of it is on the backing device. What is left takes a while, and whoever suspends waits.
-    if (suspending() && !mutant(Mutant::suspend_waits_for_rescue) &&
-        !mutant(Mutant::accepted_while_suspended))
-        return refuse(why, rt::Error::busy, suspending_sentence);
+    // All of it is on the backing device. What is left takes a while.
+    RT_TRY(next_step(why));
     if (!read_only_.rebuilding) {
         const Snapshot last = snapshot();
         rt::Guard g(parts_lock_);

@@ -289,7 +289,8 @@ void Cache::fail(const char *what) noexcept
            "device, then look at the cache device",
            what);
     pc_raise_event(host_);
-    parts_->log.close();
+    if (parts_) // accept_loss may have ended without any
+        parts_->log.close();
     admit_work_.kick();
     waiting_changed_.wake();
 }

@@ -41,9 +41,14 @@ void Cache::let_removal_in(bool in) noexcept
 
 void Cache::removal_worker() noexcept
 {
+    {
+        rt::Guard g(parts_lock_);
+        if (read_only_.accepting.read())
+            stop_rescue();
+    }
     const State now = state();
     if (now == State::running || now == State::suspended || now == State::read_only)
-        fail("the cache device is being removed");
+        fail(removed_sentence);
 }
 
 } // namespace pcache::engine

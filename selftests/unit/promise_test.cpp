@@ -373,3 +373,26 @@ TEST(AcceptLossAndRemoval, ACacheThatIsMadeAnewInANoflushSuspendSendsNothing)
     EXPECT_TRUE(soon([&] { return h.rig.backing.image() == h.rig.model; }, 5s)) << "it goes on";
     h.rig.remove();
 }
+
+// The cache device is taken away, at fences all along the way.
+TEST(AcceptLossAndRemoval, EndsWithTheStepInHandWhenTheDeviceGoes)
+{
+    for (u32 nth = 1;; nth += 1 + nth / 2) {
+        HeldAcceptLoss h;
+        const Image media = h.rig.contents_but_disk_record();
+        if (!h.send_and_hold([nth](u32 n) { return n == nth; })) {
+            h.let_go();
+            break;
+        }
+        const bool rescued = h.rig.world.said("bytes) of dirty data are on the backing device");
+        h.rig.media.take_away();
+        std::this_thread::sleep_for(5ms);
+        h.let_go();
+        EXPECT_EQ(h.answer, -5) << "fence " << nth;
+        EXPECT_TRUE(soon([&] { return h.rig.status() == "Fail"; })) << h.rig.status();
+        if (!rescued) {
+            EXPECT_TRUE(h.rig.contents_but_disk_record() == media) << "fence " << nth;
+        }
+        EXPECT_EQ(h.rig.message({"accept_loss"}), -22);
+    }
+}
