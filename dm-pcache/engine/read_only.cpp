@@ -273,6 +273,8 @@ rt::Error Cache::accept_loss_alone(media::Refusal &why) noexcept
     media::BackingFacts facts = backing_facts();
     media::Inspection in;
     facts.changed_read_only = true;
+    if (read_only_.index_gone.read()) // what the log says of the table's length is no matter
+        facts.table_bytes = ~u64{0};
     if (!ok(activation.inspect(facts, in, why))) // the options in force stay as they are
         return refuse(why, rt::Error::io, why.sentence);
     complete_settings(in);

@@ -145,6 +145,33 @@ TEST_F(ReadOnlyResume, AShorterTableIsRefusedWhileDirtyDataLiesBeyondIt)
     rig.media.cure();
 }
 
+// All data is on the backing device by then, and the log still names it.
+TEST_F(ReadOnlyResume, AShorterTableIsTakenWhereAcceptLossHasSentAllAndFailedBehindIt)
+{
+    rig.start();
+    rig.write_record(0, page);
+    lose(1, beyond);
+    rig.start();
+    ASSERT_TRUE(rig.read_only()) << rig.status();
+    rig.set_backing_hook([this](Op op, u64, u64) {
+        if (op == Op::flush && rig.backing.image() == rig.model) {
+            rig.media.set_repairable(false);
+            rig.media.poison(DamageRig::extension_at(0), 64);
+            rig.media.poison(DamageRig::extension_at(1), 64);
+        }
+        return 0;
+    });
+    EXPECT_EQ(rig.message({"accept_loss"}), -5);
+    rig.set_backing_hook(nullptr);
+    EXPECT_TRUE(rig.backing.image() == rig.model);
+    rig.media.set_repairable(true);
+    EXPECT_TRUE(rig.read_only()) << rig.status();
+    ASSERT_EQ(reload(rig, half), 0) << rig.last_error();
+    EXPECT_EQ(rig.message({"accept_loss"}), 0) << rig.last_error();
+    EXPECT_FALSE(rig.read_only()) << rig.status();
+    rig.media.cure();
+}
+
 // The state begins at activation.
 TEST_F(ReadOnlyResume, AShorterTableOverADamagedLogIsTakenWhereOnlyCleanDataLiesBeyondIt)
 {
