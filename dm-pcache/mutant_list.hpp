@@ -389,6 +389,20 @@ PCACHE_MUTANT(clean_trusted_at_resume, "-",
 PCACHE_MUTANT(disk_change_no_news, "-",
               "accept_loss goes over a disk of which only it has seen that it was changed",
               "ReadOnlyResume.AcceptLossIsRefused*")
+PCACHE_MUTANT(given_up_taken_for_clean, "15",
+              "a shorter table drops dirty data that only the index of a read-only cache has",
+              "ReadOnlyResumeOfAWholeLog.WhatWasGivenUp*")
+PCACHE_MUTANT(read_only_disk_not_learned, "-",
+              "a device that is changed behind a suspended read-only cache is not noticed",
+              "ReadOnlyResume.AChangeIsNoticed*")
+PCACHE_MUTANT(
+    noflush_resume_looks, "41",
+    "a noflush suspend and its resume read the backing device, to look whether it changed",
+    "ReadOnlyResume.ANoflush*")
+PCACHE_MUTANT(
+    refused_one_halts, "41",
+    "a suspend at the end of an accept_loss halts write-back, and those who wait are not served",
+    "AcceptLossAndRemoval.ASuspendAtItsVeryEnd*")
 PCACHE_MUTANT(read_only_table_not_fitted, "-",
               "a read-only cache takes a shorter table and keeps what it has beyond",
               "ReadOnlyResume.CleanDataBeyond*")

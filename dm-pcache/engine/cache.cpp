@@ -46,10 +46,11 @@ void Cache::close() noexcept
 
 void Cache::drop_parts() noexcept
 {
+    let_removal_in(false); // also where accept_loss has left no parts
+    if (queue_)
+        pc_queue_drain(queue_); // no work is left behind it
     if (!parts_)
         return;
-    let_removal_in(false);
-    pc_queue_drain(queue_); // no work is left behind it
     parts_->~Parts();
     pc_free(parts_);
     parts_ = nullptr;
@@ -467,6 +468,7 @@ void Cache::quiesce() noexcept
     if (state() == State::read_only) { // the last step of the log or a worker may have found damage
         wait_until_settled();
         stop_workers();
+        learn_disk_read_only();
     }
     if (clean && state() == State::suspended)
         stop_cleanly();

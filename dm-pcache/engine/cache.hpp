@@ -83,6 +83,9 @@ struct ReadOnly {
     // sends accept_loss, of whom there is one at a time; also while the state is another one.
     bool disk_unsure = false;
     bool index_partial = false; // it was being made anew, and that has failed
+    // What a suspend has found at the beginning of the backing device, where the media must not be
+    // told: by uuid_. For whoever suspends and resumes.
+    format::DiskState disk{};
     // What the index was made of. A log that reads otherwise now has lost what the index still has.
     struct Log {
         u64 keys = 0, dirty_keys = 0;
@@ -283,6 +286,8 @@ private:
     rt::Error make_index_anew(media::Activation &activation, media::Inspection &in,
                               media::Refusal &why) noexcept;
     void drop_beyond_table() noexcept;
+    void learn_disk_read_only() noexcept;
+    void compare_disk_read_only(media::Inspection &in) noexcept;
 
     // requests.cpp
     pc_verdict map_in_epoch(pc_bio *bio, void *memory, const pc_io &io, pc_rio *&send) noexcept;

@@ -354,7 +354,9 @@ void Cache::clear_bad_segments() noexcept
 // Ends step 1 soon, if it is under way. parts_lock_ is held.
 void Cache::stop_rescue() noexcept
 {
-    if (read_only_.rebuilding)
+    // Of another state the write-back is its own: one that is refused may be in hand.
+    const bool other = state() != State::read_only && !mutant(Mutant::refused_one_halts);
+    if (read_only_.rebuilding || other)
         return;
     read_only_.stop.set(1);
     parts_->write_back.halt();
@@ -404,11 +406,16 @@ rt::Error Cache::rescue(RescueJob &job, media::Refusal &why) noexcept
     read_only_.stop.set(0);
     parts_->write_back.drop_batch();
     parts_->write_back.go_on();
-    if (suspending_.fetch_or(0))
+    if (suspending_.fetch_or(0)) {
+        parts_->write_back.halt();
         return refuse(why, rt::Error::busy, suspending_sentence);
+    }
     {
         rt::Guard g(parts_lock_); // who said it before has said it in vain: `stop` was taken back
-        RT_TRY(next_step(why));
+        if (const rt::Error e = next_step(why); !ok(e)) {
+            parts_->write_back.halt();
+            return e;
+        }
     }
     read_only_.job = &job;
     read_only_.job_done.set(0);
@@ -467,6 +474,7 @@ rt::Error Cache::rebuild(media::Refusal &why) noexcept
         e = refuse(why, rt::Error::io, "accept_loss: the new cache is damaged at once");
     if (!ok(e)) {
         drop_parts();
+        let_removal_in(true); // its work looks at no part while `rebuilding`
         return refuse(why, rt::Error::io, why.sentence);
     }
     if (!mutant(Mutant::new_chain_not_frozen))
@@ -476,6 +484,7 @@ rt::Error Cache::rebuild(media::Refusal &why) noexcept
         rt::Guard g(parts_lock_);
         read_only_.rebuilding = false;
     }
+    read_only_.disk_unsure = read_only_.index_partial = false;
     read_only_.index_gone.store_release(0); // the new one knows nothing yet, and misses nothing
     read_only_.settled.store_release(0);
     if (!run(State::read_only)) {

@@ -5,6 +5,7 @@
 // All of this runs while nobody is in map() and no worker does anything. Nothing is stored.
 #include "dm-pcache/engine/parts.hpp"
 #include "dm-pcache/engine/shard_of.hpp"
+#include "dm-pcache/media/disk_blocks.hpp"
 #include "dm-pcache/mutants.hpp"
 
 namespace pcache::engine
@@ -61,7 +62,10 @@ rt::Error Cache::fit_read_only_table(media::Activation &activation, const media:
         s.tree.for_each(first, end - first, [&](const Extent &e) {
             held += e.flags == extent_flag::ghost ? 0 : e.sectors;
         });
-    if (in.damage && held) {
+    // Of what was given up the log knows nothing, and may be whole.
+    const bool unproved =
+        in.damage || (parts_->log.gave_up() && !mutant(Mutant::given_up_taken_for_clean));
+    if (unproved && held) {
         if (!ok(activation.replay(in, beyond)))
             return media::refuse(why, rt::Error::io, media::unread_log_sentence);
         if (beyond.dirty || beyond.clean < held)
@@ -79,6 +83,10 @@ rt::Error Cache::make_index_anew(media::Activation &activation, media::Inspectio
     u64 dirty_bytes = 0;
     activation.tell_changed_disk(in);
     read_only_.index_partial = true;
+    if (parts_->log.gave_up())
+        pc_log(host_, PC_ERR,
+               "dirty data that is in no record of the log is lost: the index cannot tell it from "
+               "clean data of a device that was changed");
     parts_->gc.drop_beyond(0, pc_backing_bytes(backing_) / sector_bytes);
     if (const rt::Error e = recover_index(activation, in, dirty_bytes); !ok(e))
         return refuse_recovery(why, e);
@@ -102,6 +110,30 @@ rt::Error Cache::fit_read_only_as_inspected(media::Activation &activation, media
     return rt::Error::none;
 }
 
+// A read-only cache stores nothing, so this is known in memory alone. A noflush suspend asks the
+// backing device for nothing.
+void Cache::learn_disk_read_only() noexcept
+{
+    read_only_.disk = {};
+    if (!push_back_.read() && !read_only_.index_gone.read() &&
+        !mutant(Mutant::read_only_disk_not_learned))
+        (void)media::learn_disk(backing_, backing_facts().served(), uuid_.byte, read_only_.disk);
+}
+
+void Cache::compare_disk_read_only(media::Inspection &in) noexcept
+{
+    u32 differ = 0;
+    if (read_only_.disk.empty() ||
+        !ok(media::compare_disk(backing_, backing_facts().served(), uuid_.byte, read_only_.disk,
+                                differ)) ||
+        !differ)
+        return;
+    in.disk.known |= differ;
+    in.disk_differs |= differ;
+    if (!in.damage)
+        in.damage = media::damage::changed_disk;
+}
+
 // Refused, the device stays suspended, and the resume may be tried again. Only to look whether the
 // device is still the same is no reason for that: accept_loss looks once more.
 rt::Error Cache::fit_read_only(media::Refusal &why) noexcept
@@ -114,7 +146,13 @@ rt::Error Cache::fit_read_only(media::Refusal &why) noexcept
         return rt::Error::none;
     const bool must =
         length_ < fitted_length_ || read_only_.disk_unsure || read_only_.index_partial;
-    if (must || !read_only_.at_run_time) { // at run time the disk record is empty
+    // At run time the disk record is empty, but where the state began in a resume that emptied
+    // none. Behind a noflush suspend the backing device may not answer, and is not asked just to
+    // look.
+    const bool known =
+        !read_only_.at_run_time || !parts_->metadata.disk().empty() || !read_only_.disk.empty();
+    const bool ask = !push_back_.read() || mutant(Mutant::noflush_resume_looks);
+    if (must || (known && ask)) {
         media::Activation activation(device_, host_);
         media::BackingFacts facts = backing_facts();
         media::Inspection in;
@@ -123,10 +161,13 @@ rt::Error Cache::fit_read_only(media::Refusal &why) noexcept
         if (!ok(e) && must)
             return e;
         if (ok(e))
+            compare_disk_read_only(in);
+        if (ok(e))
             RT_TRY(fit_read_only_as_inspected(activation, in, why));
     }
     why = {};
     fitted_length_ = length_;
+    read_only_.disk = {}; // seen to
     return rt::Error::none;
 }
 

@@ -35,6 +35,7 @@ struct State {
     std::map<std::string, std::pair<int, const char *>> refusals;
     std::vector<std::unique_ptr<pc_table>> tables;
     std::map<std::string, u64> events;
+    std::function<void()> event_hook;
     u64 hosts = 0;
 };
 
@@ -214,6 +215,12 @@ void World::set_cpus(u32 n)
     sched::set_cpus(n);
 }
 
+void World::set_event_hook(std::function<void()> hook)
+{
+    const std::lock_guard<std::mutex> g(lock);
+    state->event_hook = std::move(hook);
+}
+
 void World::set_fence_hook(std::function<void()> hook)
 {
     pcache::selftest::set_fence_hook(std::move(hook));
@@ -326,11 +333,17 @@ void pc_log(pc_host *host, pc_level level, const char *format, ...) noexcept
 
 void pc_raise_event(pc_host *host) noexcept
 {
-    std::lock_guard<std::mutex> g(lock);
-    if (!host->table)
-        return;
-    ++state->events[host->table->device];
-    changed.notify_all();
+    std::function<void()> hook;
+    {
+        const std::lock_guard<std::mutex> g(lock);
+        if (!host->table)
+            return;
+        ++state->events[host->table->device];
+        changed.notify_all();
+        hook = state->event_hook;
+    }
+    if (hook)
+        hook();
 }
 
 usize pc_format(char *buffer, usize size, const char *format, ...) noexcept

@@ -334,6 +334,8 @@ public:
     bool said(std::string_view part) const; // some log line contains it
     void clear_log();
     u64 events(const std::string &device = "pcache") const; // pc_raise_event of attached hosts
+    // Called by whoever raises one, in its thread, behind the count. Null: none.
+    void set_event_hook(std::function<void()> hook);
     bool wait_for_events(u64 n, u64 timeout_ns, const std::string &device = "pcache") const;
 
     // Breaches of rules that are no crash: two writes in flight to one sector, stores to poisoned

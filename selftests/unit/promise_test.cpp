@@ -312,10 +312,12 @@ TEST(AcceptLossAndRemoval, BehindTheBeginningOfASuspendItIsRefused)
     const auto counted = h.rig.backing.counters();
     pc_target_presuspend(h.rig.target, 0);
     EXPECT_EQ(h.rig.message({"accept_loss"}), -16);
+    EXPECT_EQ(h.rig.backing.counters().reads, counted.reads);
     pc_target_postsuspend(h.rig.target);
+    const u64 reads = h.rig.backing.counters().reads; // the suspend learns the disk
     EXPECT_EQ(h.rig.message({"accept_loss"}), -16);
     EXPECT_TRUE(h.rig.contents() == media);
-    EXPECT_EQ(h.rig.backing.counters().reads, counted.reads);
+    EXPECT_EQ(h.rig.backing.counters().reads, reads);
     EXPECT_EQ(h.rig.backing.counters().flushes, counted.flushes);
     ASSERT_EQ(h.rig.resume(), 0);
     pc_target_presuspend(h.rig.target, 1);
@@ -397,4 +399,36 @@ TEST(AcceptLossAndRemoval, EndsWithTheStepInHandWhenTheDeviceGoes)
         }
         EXPECT_EQ(h.rig.message({"accept_loss"}), -22);
     }
+}
+
+TEST(AcceptLossAndRemoval, ADeviceThatGoesBehindAnAttemptThatFailedMakesItFailed)
+{
+    HeldAcceptLoss h;
+    ASSERT_TRUE(
+        h.send_and_hold([&](u32) { return h.rig.world.said("formatted the cache device anew"); }));
+    h.rig.media.set_repairable(false);
+    for (u32 i = 0; i < 2; i++)
+        h.rig.media.poison(DamageRig::extension_at(i), 64);
+    h.let_go();
+    EXPECT_EQ(h.answer, -5);
+    EXPECT_TRUE(h.rig.read_only()) << h.rig.status();
+    h.rig.media.take_away();
+    EXPECT_TRUE(soon([&] { return h.rig.status() == "Fail"; }, 3s)) << h.rig.status();
+    h.rig.media.cure();
+}
+
+// The cache runs again, and the message has not ended. A suspend that begins in that moment must
+// not halt write-back, which those wait for whom the suspend waits for. (The same where the message
+// is refused, since the cache runs.)
+TEST(AcceptLossAndRemoval, ASuspendAtItsVeryEndDoesNotHaltWriteBack)
+{
+    DamageRig rig;
+    one_hole(rig);
+    rig.world.set_event_hook([&] { pc_target_presuspend(rig.target, 0); });
+    ASSERT_EQ(rig.message({"accept_loss"}), 0) << rig.last_error();
+    rig.world.set_event_hook(nullptr);
+    rig.write_pattern(100 * page, page);
+    ASSERT_EQ(rig.flush(), 0);
+    EXPECT_TRUE(soon([&] { return rig.backing.image() == rig.model; }, 5s)) << rig.status();
+    pc_target_postsuspend(rig.target);
 }

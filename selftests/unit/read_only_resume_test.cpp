@@ -365,3 +365,117 @@ TEST_F(ReadOnlyResume, WhereTheDropForAChangedDeviceMeetsAnUnreadablePageTheStat
     EXPECT_TRUE(rig.backing.image() == rig.model);
     rig.media.cure();
 }
+
+// A record that would reach into a lost page is given up: the log reads whole, the index alone has
+// the data, and it is on no device.
+TEST(ReadOnlyResumeOfAWholeLog, WhatWasGivenUpBeyondAShorterTableIsNotDropped)
+{
+    DamageRig rig{32};
+    const u64 all = rig.model.size(), half = all / 2;
+    rig.start();
+    rig.write_pattern(100 * page, page);
+    rig.write_pattern(102 * page, page);
+    ASSERT_EQ(rig.flush(), 0);
+    for (u64 i = 0; i < 62; i++)
+        rig.write_record(i * page, page);
+    ASSERT_TRUE(becomes_clean(rig));
+    for (int i = 0; i < 200; i++) { // dirty_tail follows
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
+        if (rig.status().find("0:4072 0:4072") != std::string::npos)
+            break;
+    }
+    if (rig.status().find("0:4072 0:4072") == std::string::npos)
+        GTEST_SKIP() << "the first two keys did not make one record: " << rig.status();
+    rig.media.set_unmaps_pages(true);
+    rig.media.poison(DamageRig::record_at(64), 64);
+    rig.spoil_record(0);
+    ASSERT_EQ(rig.message({"gc_percent", "0"}), 0);
+    for (int i = 0; i < 1000 && !rig.world.said("the log cannot be read at 0:0"); i++)
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    rig.write_pattern(half + page, page);
+    ASSERT_EQ(rig.flush(), -5);
+    ASSERT_TRUE(becomes_read_only(rig)) << rig.status();
+    rig.check("the index has it");
+    EXPECT_EQ(reload(rig, half), -22);
+    ASSERT_EQ(reload(rig, all), 0) << rig.last_error();
+    rig.check("the longer table again");
+    ASSERT_EQ(rig.message({"accept_loss"}), 0) << rig.last_error();
+    EXPECT_TRUE(rig.backing.image() == rig.model);
+    rig.media.cure();
+}
+
+// Read-only in a resume that went on in front of begin_next_session(): the disk record is still
+// there, and the next resume does not look at it.
+TEST_F(ReadOnlyResume, ADeviceChangedInTheSecondSuspendIsNoticed)
+{
+    rig.start();
+    rig.write_record(0, page);
+    ASSERT_TRUE(becomes_clean(rig));
+    rig.keep_dirty(true);
+    rig.write_record(page, page);
+    rig.suspend();
+    rig.keep_dirty(false);
+    rig.poison_record(1);
+    EXPECT_NE(reload(rig, half), 0);
+    ASSERT_TRUE(said_read_only(rig)) << rig.last_error();
+    ASSERT_EQ(reload(rig, all), 0) << rig.last_error();
+    rig.check("nothing is lost");
+    rig.suspend();
+    store_behind_it(rig, 0, page);
+    ASSERT_EQ(rig.resume(), 0) << rig.last_error();
+    EXPECT_TRUE(rig.world.said("4 KiB block 0 differs")) << "not noticed";
+    EXPECT_EQ(rig.read(0, page), Image(rig.model.begin(), rig.model.begin() + page))
+        << "clean data of another device is served";
+    rig.media.cure();
+}
+
+TEST_F(ReadOnlyResume, AfterAFailedAcceptLossAChangeIsNoticed)
+{
+    rig.start();
+    rig.write_record(0, page);
+    ASSERT_TRUE(becomes_clean(rig));
+    lose(2, half, true);
+    ASSERT_EQ(rig.create(), 0) << rig.sentence;
+    ASSERT_EQ(rig.resume(), 0) << rig.last_error();
+    ASSERT_TRUE(rig.read_only()) << rig.status();
+    rig.keep_dirty(true);
+    EXPECT_EQ(rig.message({"accept_loss"}), -5);
+    rig.keep_dirty(false);
+    rig.suspend();
+    store_behind_it(rig, 0, page);
+    ASSERT_EQ(rig.resume(), 0) << rig.last_error();
+    EXPECT_TRUE(rig.world.said("4 KiB block 0 differs"));
+    EXPECT_TRUE(rig.read(0, page) == Image(rig.model.begin(), rig.model.begin() + page));
+}
+TEST_F(ReadOnlyResume, AChangeIsNoticedThoughTheRecordOnTheMediaIsEmpty)
+{
+    lose_at_run_time(8 * page);
+    rig.suspend();
+    store_behind_it(rig, 0, page);
+    ASSERT_EQ(rig.resume(), 0) << rig.last_error();
+    EXPECT_TRUE(rig.world.said("4 KiB block 0 differs"));
+    EXPECT_TRUE(rig.read(0, page) == Image(rig.model.begin(), rig.model.begin() + page));
+    ASSERT_EQ(rig.message({"accept_loss"}), 0) << rig.last_error();
+    const Image now = rig.backing.image();
+    EXPECT_TRUE(std::memcmp(&now[0], &rig.model[0], page) == 0)
+        << "accept_loss has written clean data over what somebody else stored";
+    rig.media.cure();
+}
+
+// A noflush suspend and its resume must not wait for the backing device, which may be what is
+// wrong.
+TEST_F(ReadOnlyResume, ANoflushSuspendOfAReadOnlyCacheAsksTheBackingDeviceForNothing)
+{
+    rig.start();
+    rig.write_record(0, page);
+    ASSERT_TRUE(becomes_clean(rig));
+    lose(2, half, true);
+    ASSERT_EQ(rig.create(), 0) << rig.sentence;
+    ASSERT_EQ(rig.resume(), 0) << rig.last_error();
+    ASSERT_TRUE(rig.read_only()) << rig.status();
+    const u64 reads = rig.backing.counters().reads;
+    rig.begin_suspend(true);
+    rig.end_suspend();
+    ASSERT_EQ(rig.resume(), 0) << rig.last_error();
+    EXPECT_EQ(rig.backing.counters().reads, reads);
+}
