@@ -174,11 +174,13 @@ TEST_F(LongKeys, HolesInsideOfALongKeyAreReadFromTheBackingDevice)
         std::this_thread::sleep_for(10ms);
     rig.suspend();
     u32 changed = 0;
-    for (u64 s = sector; s + sector < key_bytes; s += sector) {
+    for (u64 s = sector; s + sector < key_bytes && changed < 5; s += sector) {
         u64 version;
         std::memcpy(&version, &rig.model[s + 8], 8);
+        if (version <= 10)
+            continue;
         const u64 place = rig.media.find(&rig.model[s], sector, 0x8000, sector);
-        if (version <= 10 || place >= rig.media.bytes() || changed == 5)
+        if (place >= rig.media.bytes())
             continue;
         change_a_bit(place + 99);
         changed++;
