@@ -221,8 +221,9 @@ drained() { # all dirty data is on the backing device: key_head is dirty_tail
 }
 
 # Waits for that; when it does not come, says what the disks are doing, so that a disk that stands still
-# can be told from a cache that does.
+# can be told from a cache that does. A FLUSH first: what is only staged stands in front of no head.
 drains() { # SECONDS
+	[ ! -b "$DEV" ] || dd if=/dev/null of="$DEV" count=0 conv=notrunc,fsync status=none
 	wait_until "$1" drained && return
 	dmsetup status pcache
 	mount -t debugfs none /sys/kernel/debug 2>/dev/null
