@@ -38,7 +38,11 @@ make_luks_label() { luks luksFormat --type luks2 "$1" -; }
 change_luks_label() { cryptsetup -q config --label other "$1"; }
 make_lvm_uuid() { pvcreate -q -y -ff "$1"; }
 change_lvm_uuid() { pvchange -q -u "$1"; }
-make_lvm_tag() { pvcreate -q -y -ff "$1" && vgcreate -q vg "$1"; }
+# The disk shows the same label: LVM takes neither of two, unless a filter leaves it one (admin-guide.md).
+make_lvm_tag() {
+	mlt_filter='devices { global_filter = [ "a|^/dev/mapper/|", "r|.*|" ] }'
+	pvcreate -q -y -ff --config "$mlt_filter" "$1" && vgcreate -q --config "$mlt_filter" vg "$1"
+}
 change_lvm_tag() { vgchange -q --addtag other vg; }
 make_gpt_add() { echo "size=100M" | sfdisk -q --no-reread --no-tell-kernel -X gpt "$1"; }
 change_gpt_add() { echo "size=100M" | sfdisk -q --no-reread --no-tell-kernel -a "$1"; }
