@@ -335,6 +335,9 @@ PCACHE_MUTANT(beside_lost_trimmed, "-",
 PCACHE_MUTANT(block_not_compared, "-",
               "dirty keys that are no whole blocks of the backing device are accepted",
               "DataCrc/GrownBlocks.DirtyKeysThatAreNoWholeBlocks*")
+PCACHE_MUTANT(summed_read_not_awaited, "-",
+              "accept_loss gives the cache up while a lane sums a key of it",
+              "SummedReads.AcceptLoss*")
 PCACHE_MUTANT(unreadable_not_noted, "15, 50",
               "a log segment that could not be read at activation gets data once it is free",
               "UnreadableSegments.ALogSegment*")

@@ -309,7 +309,8 @@ rt::Error Cache::accept_loss_alone(media::Refusal &why) noexcept
     read_only_.gave_up.set(parts_->log.gave_up());
     read_only_.index_gone.store_release(1); // 2
     pc_epoch_wait();
-    parts_->summed_reads.drain();
+    if (!mutant(Mutant::summed_read_not_awaited))
+        parts_->summed_reads.drain();
     note_bad_segments(in, *unusable); // behind the last read that may meet one
     read_only_.unusable = rt::move(*unusable);
     RT_TRY(activation.give_up(facts, in, why)); // 3, 4

@@ -276,4 +276,49 @@ TEST(UnreadableSegments, WhatTheDamageWorkerCouldNotReadGetsNoNewDataThoughItIsO
     use_all_segments(rig);
     expect_no_store_there(rig);
 }
+
+// The lanes look at the index and at the data that accept_loss is about to give to others. Held in
+// the middle of a key.
+TEST(SummedReads, AcceptLossTouchesNoSuperblockWhileOneIsUnderWay)
+{
+    DamageRig rig;
+    {
+        MainlineMedia media(rig.media, geometry.min_segments, true);
+        rig.model = Rig::pattern(0, rig.model.size(), 0);
+        rig.backing.load(rig.model);
+        media.add_key(0, Rig::pattern(0, key_bytes, 0), format::key_clean);
+        media.end_log();
+    }
+    rig.put_dirty_tail({{0}, 4}); // where no record can begin
+    ASSERT_EQ(rig.create(), 0) << rig.sentence;
+    ASSERT_EQ(rig.resume(), 0) << rig.last_error();
+    ASSERT_TRUE(rig.read_only()) << rig.status();
+    std::this_thread::sleep_for(std::chrono::milliseconds(200)); // the log's worker has ended
+    std::atomic<bool> hold{true}, go{false};
+    rig.world.set_yield_hook([&] { // whoever is at work by then, the lane among them
+        if (!hold)
+            return;
+        while (!go)
+            std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    });
+    Bio bio(key_bytes);
+    ASSERT_EQ(rig.map(bio, {PC_READ, 0, key_bytes, 0, 0}), PC_TAKEN);
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    EXPECT_FALSE(bio.ended());
+    hold = false;
+    u8 before[64], now[64];
+    rig.media.read(format::superblock_offset, before, sizeof(before));
+    int answer = 1;
+    std::thread asks([&] { answer = rig.message({"accept_loss"}); });
+    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+    rig.media.read(format::superblock_offset, now, sizeof(now));
+    EXPECT_EQ(std::memcmp(before, now, sizeof(now)), 0) << "the cache is given up under the read";
+    EXPECT_FALSE(bio.ended());
+    go = true;
+    asks.join();
+    EXPECT_EQ(answer, 0) << rig.last_error();
+    EXPECT_EQ(bio.wait(), 0);
+    EXPECT_EQ(std::memcmp(bio.data(), &rig.model[0], key_bytes), 0);
+    rig.world.set_yield_hook(nullptr);
+}
 #endif
