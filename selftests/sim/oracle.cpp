@@ -227,6 +227,11 @@ void Oracle::settle(u32 sector, WriteId id)
         e.unsettled = false;
         e.excluded = true;
         e.removed = 0;
+        // Nor does anybody know whether what reads had shown behind it outlived the cut: where none
+        // of them could be read since, a bad line say, the older one may be what was kept (clang++,
+        // seed 410).
+        if (e.after != id)
+            e.after = none;
         std::erase_if(s.history, [&](const Past &p) { return p.id == e.id && !p.sure; });
         if (writes_[id].ended < writes_[e.id].began) {
             s.lost.push_back(e.id);
