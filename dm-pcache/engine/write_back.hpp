@@ -96,7 +96,7 @@ public:
     {
         batch_.clear();
         if (!mutant(Mutant::verdict_outlives_batch))
-            verifier_.forget(); // long ago
+            verifier_.forget(); // whoever fills the batch anew may come much later
         in_hand_ = false;
     }
     bool batch_has_room() const noexcept

@@ -124,6 +124,13 @@ public:
         return format::segment_offset({segment}) + format::generation_offset +
                u64{slot} * format::generation_stride;
     }
+    // Where the next record will stand.
+    u64 next_record()
+    {
+        unsigned segment = 1, offset = 0;
+        EXPECT_EQ(sscanf(status().c_str(), "%*x %*u %*u %*u %*u %*x %u:%u", &segment, &offset), 2);
+        return log_at(segment, offset);
+    }
     static u64 record_at(u32 i) { return log_at(0, i * format::kset_bytes(1)); }
     static u64 extension_at(u32 slot)
     {

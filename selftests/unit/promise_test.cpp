@@ -26,9 +26,7 @@ TEST_F(Promise, AFlushOnTheWayIntoReadOnlyEndsWhenWhatItCoversIsInARecord)
     ASSERT_EQ(rig.flush(), 0);
     ASSERT_TRUE(soon([&] { return rig.backing.counters().writes_in_flight != 0; }));
     std::memcpy(&rig.model[at], staged.data(), page);
-    unsigned segment = 1, offset = 0;
-    ASSERT_EQ(sscanf(field(6).c_str(), "%u:%u", &segment, &offset), 2);
-    const u64 record = DamageRig::log_at(segment, offset); // of what will be staged
+    const u64 record = rig.next_record(); // of what will be staged
     rig.media.set_power_model(true);
     rig.set_backing_hook([&](Op op, u64, u64) { // between the first batch and the next
         if (op == Op::flush && reclaim.load() == std::thread::id{}) {

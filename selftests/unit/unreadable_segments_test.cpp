@@ -46,13 +46,6 @@ void expect_no_store_there(DamageRig &rig)
         ADD_FAILURE() << v;
     rig.media.cure();
 }
-// Where the next record will stand.
-u64 next_record(DamageRig &rig)
-{
-    unsigned segment = 1, offset = 0;
-    EXPECT_EQ(sscanf(rig.status().c_str(), "%*x %*u %*u %*u %*u %*x %u:%u", &segment, &offset), 2);
-    return DamageRig::log_at(segment, offset);
-}
 } // namespace
 
 // A page of the log had a line that could not be read at activation, so what else was in it is kept
@@ -211,7 +204,7 @@ TEST(UnreadableSegments, WhatTheRescueOfTheIndexCouldNotReadIsNotStoredTo)
         rig.write_pattern(65536 + i * 8192, 4096);
     ASSERT_EQ(rig.flush(), 0);
     ASSERT_TRUE(becomes_clean(rig));
-    const u64 next = next_record(rig);
+    const u64 next = rig.next_record();
     rig.keep_dirty(true);
     rig.write_record(8192, 4096);
     rig.media.poison(rig.place_of(3 * 512), 64);
