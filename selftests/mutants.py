@@ -122,13 +122,17 @@ def main():
     if not without_mutant(mutants):
         print(f"a killer fails by itself\nmutants: 0 of {len(mutants)} killed")
         return 1
-    killed = 0
+    survivors = []
     with concurrent.futures.ThreadPoolExecutor(max(o.jobs, 1)) as pool:
         for m, (dead, took, seen) in zip(mutants, pool.map(lambda m: attempt(m, o.seconds), mutants)):
-            killed += dead
-            print(f"{'killed' if dead else 'SURVIVED':8} {m.name:24} {took:5.1f} s  {seen}", flush=True)
-    print(f"mutants: {killed} of {len(mutants)} killed")
-    return 0 if killed == len(mutants) else 1
+            line = f"{'killed' if dead else 'SURVIVED':8} {m.name:24} {took:5.1f} s  {seen}"
+            print(line, flush=True)
+            if not dead:
+                survivors.append(line)
+    for line in survivors:  # once more, where whoever reads the end sees it
+        print(line)
+    print(f"mutants: {len(mutants) - len(survivors)} of {len(mutants)} killed")
+    return 1 if survivors else 0
 
 
 sys.exit(main())

@@ -50,7 +50,7 @@ TEST(Removal, ACacheWhoseDeviceGoesFailsAndNoRequestIsServedAnyMore)
     const u64 events = rig.world.events();
     rig.media.take_away();
     ASSERT_TRUE(fails_then(rig)) << rig.status();
-    EXPECT_TRUE(rig.world.said("the cache device is being removed"));
+    EXPECT_TRUE(comes_true([&] { return rig.world.said("the cache device is being removed"); }));
     EXPECT_TRUE(comes_true([&] { return rig.world.events() > events; }));
     EXPECT_EQ(rig.try_write(0, Image(4096)), -5);
     EXPECT_EQ(rig.flush(), -5);
