@@ -202,7 +202,7 @@ PCACHE_MUTANT(pushed_back_unasked, "41",
 PCACHE_MUTANT(staged_not_told, "17", "the tickets of a write come back when a timer says so",
               "Space.AWriteThatWaitsForTickets*")
 PCACHE_MUTANT(commit_by_the_worker, "19", "a work waits for the commit worker",
-              "Space.AWorkNeverWaitsForAnother*")
+              "Space.AWorkNeverWaitsForAnotherOneToCommitWhatItJudges")
 PCACHE_MUTANT(memory_under_lock, "19, 20", "a shard is locked while the index waits for memory",
               "Cache.DirtyDataSurvivesRemoval")
 PCACHE_MUTANT(waiter_not_woken, "17", "nobody tells those that wait that space came back", "sim")

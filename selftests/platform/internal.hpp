@@ -30,6 +30,7 @@ void allow_sleep();
 void assert_pinned(const char *what);
 u32 fence_cpu(); // the CPU of the pinned caller
 void set_cpus(u32 n);
+void next_cpu();       // this thread is on another one than whoever called this before
 u64 self();            // a number of the calling thread
 int place_on(int cpu); // -1: anywhere; returns the former place
 // Runs f in interrupt context, after that time. Before start() and after stop(): an abort.

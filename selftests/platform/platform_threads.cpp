@@ -111,6 +111,14 @@ void set_cpus(u32 n)
     cpus = n;
 }
 
+void next_cpu()
+{
+    static std::atomic<u32> last{0};
+    if (me.pin_depth)
+        broken("the CPU changes while pinned");
+    me.cpu = (last.fetch_add(1, std::memory_order_relaxed) + 1) % cpus;
+}
+
 int place_on(int cpu)
 {
     if (me.pin_depth)

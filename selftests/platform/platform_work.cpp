@@ -108,6 +108,7 @@ void pc_queue::serve()
             void *context = w->context;
             g.unlock();
             my_work = w;
+            sched::next_cpu(); // else what one work leaves unfenced the next one's fence covers
             f(context);
             my_work = nullptr;
             sched::assert_may_sleep("end of a work");

@@ -207,7 +207,7 @@ TEST_F(Promise, BehindKeysThatWereGivenUpNoFlushSucceeds)
     EXPECT_TRUE(soon([&] { return rig.status() == "Fail"; })) << rig.status();
     EXPECT_EQ(rig.flush(), -5);
     EXPECT_EQ(rig.try_write(at, Image(page), true), -5);
-    EXPECT_TRUE(rig.world.said("metadata could not be stored"));
+    EXPECT_TRUE(soon([&] { return rig.world.said("metadata could not be stored"); }));
     rig.backing.hold_writes(false);
     rig.remove();
     rig.media.cure();

@@ -164,7 +164,7 @@ TEST(WriteBack, AWriteThatFailsIsSentAgainAloneAndLaterEachTime)
     EXPECT_GE(backing.pause(4 * page, 0), 90ms);
     EXPECT_GE(backing.pause(4 * page, 1), 190ms);
     EXPECT_TRUE(rig.backing.image() == rig.model);
-    EXPECT_TRUE(rig.world.said("works again"));
+    EXPECT_TRUE(soon([&] { return rig.world.said("works again"); }));
 }
 
 TEST(WriteBack, AWriteThatFailsKeepsDirtyTailWhereItIs)
