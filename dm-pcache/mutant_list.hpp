@@ -450,6 +450,9 @@ PCACHE_MUTANT(workers_do_not_sleep, "28", "a suspend of the machine leaves the w
 PCACHE_MUTANT(batch_not_halted_for_sleep, "28",
               "a suspend of the machine waits for the whole batch",
               "Sleep.ABatchInHandEndsWithWhatIsInFlight")
+PCACHE_MUTANT(paced_while_halted, "28",
+              "while write-back is halted two works kick each other without end",
+              "Sleep.NoTwoWorkersKeepEachOtherAwake")
 PCACHE_MUTANT(rebuilt_stays_awake, "28",
               "a cache that accept_loss makes anew beside a suspend of the machine stays awake",
               "Sleep.ACacheThatIsMadeAnew*")

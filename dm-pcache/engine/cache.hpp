@@ -340,6 +340,7 @@ private:
     bool idle(u64 now) noexcept;
     u32 low_water() const noexcept;
     bool low() const noexcept;
+    bool credit_comes() const noexcept;
     bool index_too_large() const noexcept;
     bool space_wanted() const noexcept;
     void watch_space() noexcept;

@@ -152,7 +152,7 @@ bool Cache::reclaim_step(u64 now) noexcept
         go_read_only(too_few_segments_sentence);
         return false;
     }
-    if (low() && !backing_failing_.read())
+    if (credit_comes())
         parts_->pacing.start();
     if (gc_wanted() && !collect_garbage(passed))
         return false;
@@ -164,10 +164,18 @@ bool Cache::reclaim_step(u64 now) noexcept
     return passed || written;
 }
 
+// Is there something to pace by? While write-back is halted nothing lands: the worker would begin
+// to pace and end that at once, who waits would be told, look in vain and call the worker again.
+bool Cache::credit_comes() const noexcept
+{
+    return low() && !backing_failing_.read() &&
+           (!parts_->write_back.halted() || mutant(Mutant::paced_while_halted));
+}
+
 // A data head has begun another segment.
 void Cache::watch_space() noexcept
 {
-    if (!low() || backing_failing_.read())
+    if (!credit_comes())
         return;
     parts_->pacing.start();
     reclaim_work_.kick(); // behind start(): it ends what it finds no work for

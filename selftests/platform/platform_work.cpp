@@ -31,6 +31,7 @@ struct pc_work {
 static_assert(sizeof(pc_work) <= PC_WORK_SIZE && alignof(pc_work) <= PC_WORK_ALIGN);
 
 std::atomic<bool> one_worker{false}; // World::set_one_worker
+std::atomic<u64> work_delay_ns{0};   // World::set_work_delay_ns
 
 struct pc_queue {
     std::string name;
@@ -107,6 +108,8 @@ void pc_queue::serve()
             auto f = w->function;
             void *context = w->context;
             g.unlock();
+            if (const u64 ns = work_delay_ns)
+                std::this_thread::sleep_for(std::chrono::nanoseconds(ns));
             my_work = w;
             sched::next_cpu(); // else what one work leaves unfenced the next one's fence covers
             f(context);
@@ -153,6 +156,11 @@ namespace pcache::selftest
 void World::set_one_worker(bool on)
 {
     one_worker = on;
+}
+
+void World::set_work_delay_ns(u64 ns)
+{
+    work_delay_ns = ns;
 }
 } // namespace pcache::selftest
 

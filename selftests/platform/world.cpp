@@ -98,6 +98,8 @@ World::World()
     memory_reset();
     media_reset();
     sched::set_cpus(8);
+    if (const char *ms = getenv("PCACHE_TEST_WORK_DELAY_MS"))
+        set_work_delay_ns(strtoull(ms, nullptr, 10) * 1'000'000);
     std::lock_guard<std::mutex> g(lock);
     state = new State;
     lines = new std::vector<LogLine>;
@@ -109,6 +111,7 @@ World::~World()
     sched::stop();
     set_yield_hook(nullptr);
     set_one_worker(false);
+    set_work_delay_ns(0);
     std::string left = leaks();
     if (!left.empty())
         fprintf(stderr, "world: left behind: %s\n", left.c_str());

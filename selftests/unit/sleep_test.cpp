@@ -144,6 +144,28 @@ TEST(Sleep, NothingTouchesEitherDeviceUnderALoadThatWaits)
     rig.remove();
 }
 
+// A work that another one kicks begins while that one still runs, each time: there must be an end
+// to it, else the queue is never quiet. Write-back is halted, and the cache full.
+TEST(Sleep, NoTwoWorkersKeepEachOtherAwake)
+{
+    if (!small_world)
+        GTEST_SKIP() << "fills a cache";
+    Rig rig(geometry.min_segments, 4 * cache_bytes());
+    rig.start();
+    rig.world.set_work_delay_ns(20'000'000);
+    {
+        Load load(rig, 4);
+        for (int round = 0; round < 5 && !testing::Test::HasFailure(); round++) {
+            EXPECT_TRUE(load.goes_on()) << round;
+            EXPECT_TRUE(fall_asleep()) << "works kick each other without end";
+            pc_target_wake_up();
+        }
+        rig.world.set_work_delay_ns(0);
+        EXPECT_TRUE(load.goes_on());
+    }
+    rig.remove();
+}
+
 TEST(Sleep, WhoWaitsForAWorkerIsKnown)
 {
     if (!small_world)
