@@ -75,7 +75,7 @@ def tests_of(killer):
     return sum(line.startswith("  ") for line in out.stdout.split("\n"))
 
 
-def without_mutant(mutants):
+def without_mutant(mutants, jobs):
     """Every killer passes when nothing is wrong. True: it is so."""
     well = True
     killers = sorted({m.killer for m in mutants if m.killer != "sim"})
@@ -84,10 +84,11 @@ def without_mutant(mutants):
             if not tests_of(part):
                 print(f"no test is called '{part}'")
                 well = False
-    if killers:
-        passed, seconds, seen = unit(":".join(killers), "", 300)
-        print(f"{'passed' if passed else 'FAILED':8} {'(no mutant)':24} {seconds:5.1f} s  unit tests {seen}")
-        well = well and passed
+    shares = [":".join(killers[i::jobs]) for i in range(min(jobs, len(killers)))]
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        for passed, seconds, seen in pool.map(lambda k: unit(k, "", 300), shares):
+            print(f"{'passed' if passed else 'FAILED':8} {'(no mutant)':24} {seconds:5.1f} s  unit tests {seen}")
+            well = well and passed
     if any(m.killer == "sim" for m in mutants):
         p = subprocess.run([SIM, "--seconds", str(WITHOUT_SECONDS), "--jobs", "1"], capture_output=True, text=True)
         print(f"{'passed' if not p.returncode else 'FAILED':8} {'(no mutant)':24} {WITHOUT_SECONDS:5.1f} s  "
@@ -107,7 +108,7 @@ def attempt(m, seconds):
 
 def main():
     p = argparse.ArgumentParser()
-    p.add_argument("--jobs", type=int, default=os.cpu_count())
+    p.add_argument("--jobs", type=int, default=2 * os.cpu_count(), help="killers mostly wait")
     p.add_argument("--seconds", type=int, default=SIM_SECONDS)
     p.add_argument("--killer", help="this one instead of the list's, for whoever looks for one")
     p.add_argument("names", nargs="*")
@@ -119,11 +120,12 @@ def main():
     mutants = [m for m in every if not o.names or m.name in o.names]
     for m in mutants:
         m.killer = o.killer or m.killer
-    if not without_mutant(mutants):
+    o.jobs = max(o.jobs, 1)
+    if not without_mutant(mutants, o.jobs):
         print(f"a killer fails by itself\nmutants: 0 of {len(mutants)} killed")
         return 1
     survivors = []
-    with concurrent.futures.ThreadPoolExecutor(max(o.jobs, 1)) as pool:
+    with concurrent.futures.ThreadPoolExecutor(o.jobs) as pool:
         for m, (dead, took, seen) in zip(mutants, pool.map(lambda m: attempt(m, o.seconds), mutants)):
             line = f"{'killed' if dead else 'SURVIVED':8} {m.name:24} {took:5.1f} s  {seen}"
             print(line, flush=True)

@@ -65,6 +65,12 @@ namespace
 {
 std::atomic<u64> queues{0}, queues_ever{0};
 thread_local const pc_work *my_work; // the one whose function this thread is in
+
+void preempted()
+{
+    if (const u64 ns = work_delay_ns)
+        std::this_thread::sleep_for(std::chrono::nanoseconds(ns));
+}
 } // namespace
 
 u64 pcache::selftest::World::queues_made()
@@ -108,12 +114,12 @@ void pc_queue::serve()
             auto f = w->function;
             void *context = w->context;
             g.unlock();
-            if (const u64 ns = work_delay_ns)
-                std::this_thread::sleep_for(std::chrono::nanoseconds(ns));
+            preempted();
             my_work = w;
             sched::next_cpu(); // else what one work leaves unfenced the next one's fence covers
             f(context);
             my_work = nullptr;
+            preempted();
             sched::assert_may_sleep("end of a work");
             g.lock();
             running.erase(std::find(running.begin(), running.end(), w));

@@ -309,7 +309,8 @@ public:
     // waits for another then waits for ever. Before the engine starts; ends with the World.
     void set_one_worker(bool on);
 
-    // A work begins that much later than its turn comes, as where its thread is preempted there.
+    // A work begins that much later than its turn comes, and ends later, as where its thread is
+    // preempted there: what it kicks begins before it has ended.
     // Ends with the World, and begins with it where PCACHE_TEST_WORK_DELAY_MS says so: no test may
     // build on how soon a work comes.
     void set_work_delay_ns(u64 ns);

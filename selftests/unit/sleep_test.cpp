@@ -152,14 +152,19 @@ TEST(Sleep, NoTwoWorkersKeepEachOtherAwake)
         GTEST_SKIP() << "fills a cache";
     Rig rig(geometry.min_segments, 4 * cache_bytes());
     rig.start();
-    rig.world.set_work_delay_ns(20'000'000);
+    rig.backing.hold_writes(true);
     {
         Load load(rig, 4);
-        for (int round = 0; round < 5 && !testing::Test::HasFailure(); round++) {
-            EXPECT_TRUE(load.goes_on()) << round;
-            EXPECT_TRUE(fall_asleep()) << "works kick each other without end";
-            pc_target_wake_up();
-        }
+        EXPECT_TRUE(comes_true([&] {
+            const u64 before = load.done;
+            std::this_thread::sleep_for(300ms);
+            return load.done == before;
+        })) << "the cache does not become full";
+        rig.world.set_work_delay_ns(20'000'000);
+        pc_target_fall_asleep();
+        rig.backing.hold_writes(false);
+        EXPECT_TRUE(fall_asleep()) << "works kick each other without end";
+        pc_target_wake_up();
         rig.world.set_work_delay_ns(0);
         EXPECT_TRUE(load.goes_on());
     }
