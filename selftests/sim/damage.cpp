@@ -321,16 +321,17 @@ void Damage::activated()
 void Damage::accepting()
 {
     accepting_ = true;
+    accepting_uuid_ = cache_uuid();
     oracle.accepting_loss();
 }
 
 void Damage::accepted()
 {
     accepting_ = standing_ = false;
-    may_turn_ = false;
     expected_ = Expected::running;
     spoilt_.clear();
-    oracle.loss_accepted();
+    oracle.loss_accepted(cache_uuid() != accepting_uuid_);
+    may_turn_ = oracle.any_bad();
 }
 
 } // namespace pcache::sim

@@ -12,6 +12,7 @@
 // as they were, by format.md alone), or while clients are at work (decay: a line of data or of the
 // log). The oracle is told what may be lost. Used by one thread; nothing here sleeps.
 #pragma once
+#include <array>
 #include <map>
 #include <set>
 #include <vector>
@@ -98,6 +99,7 @@ private:
     u64 slot_ = 0;                // of a two-slot record or superblock that is bad; 0: none
     Expected expected_ = Expected::running;
     bool may_turn_ = false, standing_ = false, accepting_ = false;
+    std::array<u8, 16> accepting_uuid_{}; // of the cache whose loss is being accepted
     u32 strikes_ = 0;
 };
 extern Damage damage;

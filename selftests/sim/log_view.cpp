@@ -125,4 +125,15 @@ LogView view_log()
     return v;
 }
 
+std::array<u8, 16> cache_uuid()
+{
+    std::array<u8, 16> uuid{};
+    format::ExtensionRecord r{};
+    format::Extension e;
+    if (newest(format::extension_offset, format::extension_stride, r) &&
+        format::decode_extension(r, e) == format::ExtensionState::good)
+        std::copy(std::begin(e.uuid), std::end(e.uuid), uuid.begin());
+    return uuid;
+}
+
 } // namespace pcache::sim

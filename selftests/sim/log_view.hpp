@@ -2,6 +2,7 @@
 // selftests/sim/log_view.hpp - the log as it lies on the cache device, read by format.md's rules
 // from bytes that are all there: for those who judge what damage to them may cost. Stores nothing.
 #pragma once
+#include <array>
 #include <vector>
 #include "dm-pcache/format/record.hpp"
 #include "selftests/sim/world.hpp"
@@ -26,5 +27,8 @@ struct LogView {
     u64 place(const format::Key &k) const; // where its data lies: offset of the device
 };
 LogView view_log();
+
+// Of the cache that the media hold; zeros if its extension cannot be read.
+std::array<u8, 16> cache_uuid();
 
 } // namespace pcache::sim

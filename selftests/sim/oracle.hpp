@@ -65,7 +65,7 @@ public:
     // What cannot be read is given up from here on. Then, when everything was read once: what has
     // shown holds, as after a cut.
     void accepting_loss();
-    void loss_accepted();
+    void loss_accepted(bool made_anew);
     // Whether a read behind the last cut may show it; nothing is settled by that.
     bool may_show(u32 sector, u64 tag) const;
     // Nothing that was promised of this sector binds any more, for good: any write of it may show.

@@ -124,10 +124,11 @@ void Oracle::forget_whole_keys()
         w.ragged = true;
 }
 
-void Oracle::loss_accepted()
+void Oracle::loss_accepted(bool made_anew)
 {
     for (Sector &s : sectors_) {
-        s.bad.clear();
+        if (made_anew)
+            s.bad.clear();
         s.lost.clear();
         s.loose = false;
         std::erase_if(s.entries, [](const Entry &e) { return e.excluded; });
@@ -139,7 +140,7 @@ void Oracle::loss_accepted()
         }
     }
     forget_whole_keys();
-    any_bad_ = false;
+    any_bad_ = any_bad_ && !made_anew;
     last_cut_ = barrier_ = tick();
     suspend_order(false);
 }
