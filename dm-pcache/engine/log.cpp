@@ -303,6 +303,8 @@ void Log::write_kset(u32 keys) noexcept
         (t->reserve ? done_reserve : done).push_back(*t);
     }
     pending_count_ -= keys;
+    if (ordinary)
+        newest_with_news_.set(next_number_);
     const u32 bytes = format::seal_kset(buffer_, keys, flags_of_next());
     dirty_bytes_.fetch_add(dirty);
     store_record(buffer_, bytes);

@@ -136,6 +136,7 @@ private:
     rt::Error look_at_batch(format::LogPosition end, Findings &f) noexcept;
     rt::Error look_behind(format::LogPosition from, format::LogPosition head,
                           bool &goes_on) noexcept;
+    bool news_behind_relogged() const noexcept;
     bool forced(u64 first_number) noexcept;
     rt::Error pass(const Findings &f, bool &moved) noexcept;
     rt::Error relog(format::LogPosition end, format::LogPosition &passed, u64 &bytes) noexcept;
@@ -223,7 +224,8 @@ private:
     // While the head is there, all that is dirty is lost.
     rt::Atomic<u32> settled_{0};
     PublishedPosition settled_head_;
-    // While the newest record has this number, logging anything again would gain nothing.
+    // Of the last record that lost keys were logged again from. While all behind it are such keys,
+    // logging anything again would gain nothing.
     rt::Atomic<u64> relogged_number_{0};
     u64 force_to_ = 0; // what is lost up to this record is logged again for the sake of space
     // Keys logged again since the newest record had this number (relog.cpp).
