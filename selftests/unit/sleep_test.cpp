@@ -101,9 +101,11 @@ TEST(Sleep, NothingTouchesEitherDeviceAndAllGoesOnBehindIt)
     rig.start();
     rig.write_pattern(0, 256u << 10);
     ASSERT_TRUE(fall_asleep());
+    rig.write_pattern(512u << 10,
+                      4096); // a thread that nobody freezes: staged, for a worker to log
     {
         Watch watch(rig);
-        std::this_thread::sleep_for(700ms); // idleness, and the age of staged keys
+        std::this_thread::sleep_for(1500ms); // idleness, and the age of staged keys
         watch.expect_quiet("asleep");
     }
     pc_target_wake_up();
