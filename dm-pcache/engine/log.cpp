@@ -304,7 +304,7 @@ void Log::write_kset(u32 keys) noexcept
     }
     pending_count_ -= keys;
     if (ordinary)
-        newest_with_news_.set(next_number_);
+        newest_ordinary_.set(next_number_);
     const u32 bytes = format::seal_kset(buffer_, keys, flags_of_next());
     dirty_bytes_.fetch_add(dirty);
     store_record(buffer_, bytes);

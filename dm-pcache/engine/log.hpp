@@ -104,9 +104,10 @@ public:
     void dirty_written_back(u64 bytes) noexcept { dirty_bytes_.fetch_add(~bytes + 1); }
     void dirty_recovered(u64 bytes) noexcept { dirty_bytes_.fetch_add(bytes); }
     u64 records() const noexcept { return records_.read(); }
-    // Number of the newest record since the activation that has a key which is not there for the
-    // second time (relog.cpp). 0: none.
-    u64 newest_with_news() const noexcept { return newest_with_news_.read(); }
+    // Number of the newest record since the activation that has an ordinary key: one that was not
+    // logged again with a ticket of the reserve (relog.cpp). 0: none. Any thread; the record may
+    // not be durable yet.
+    u64 newest_ordinary() const noexcept { return newest_ordinary_.read(); }
 
 private:
     enum class Step { done, needs_worker };
@@ -172,7 +173,7 @@ private:
     rt::Atomic<u64> newest_number_{0};
     rt::Atomic<u64> dirty_bytes_{0};
     rt::Atomic<u64> records_{0};
-    rt::Atomic<u64> newest_with_news_{0};
+    rt::Atomic<u64> newest_ordinary_{0};
     Event progress_; // a commit ended, or a spare is ready
 };
 

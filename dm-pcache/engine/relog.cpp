@@ -25,7 +25,7 @@ bool WriteBack::anything_to_do() const noexcept
         return false;
     if (!settled_.read() || !(settled_head_.get() == head))
         return true;
-    return space_needed_.read() && news_behind_relogged();
+    return space_needed_.read() && more_than_relogged();
 }
 
 // How far the index agrees, or does not, that these sectors are at `place` and what follows.
@@ -246,9 +246,9 @@ rt::Error WriteBack::relog(format::LogPosition end, format::LogPosition &passed,
 // Is there anything else behind what was passed than lost keys that were logged again? They share
 // records with what else was staged then, so the number of the newest record would not tell (found
 // by the simulator, seed 30355: fills held the segments that writes waited for, for ever).
-bool WriteBack::news_behind_relogged() const noexcept
+bool WriteBack::more_than_relogged() const noexcept
 {
-    const u64 passed = relogged_number_.read(), newest = log_.newest_with_news();
+    const u64 passed = relogged_number_.read(), newest = log_.newest_ordinary();
     return !passed || (newest && format::after(newest, passed));
 }
 
@@ -257,7 +257,7 @@ bool WriteBack::news_behind_relogged() const noexcept
 bool WriteBack::forced(u64 first_number) noexcept
 {
     const u64 newest = log_.newest_number();
-    if (space_needed_.xchg(0) && news_behind_relogged())
+    if (space_needed_.xchg(0) && more_than_relogged())
         force_to_ = newest;
     return force_to_ && !(first_number && format::after(first_number, force_to_));
 }

@@ -136,7 +136,7 @@ private:
     rt::Error look_at_batch(format::LogPosition end, Findings &f) noexcept;
     rt::Error look_behind(format::LogPosition from, format::LogPosition head,
                           bool &goes_on) noexcept;
-    bool news_behind_relogged() const noexcept;
+    bool more_than_relogged() const noexcept;
     bool forced(u64 first_number) noexcept;
     rt::Error pass(const Findings &f, bool &moved) noexcept;
     rt::Error relog(format::LogPosition end, format::LogPosition &passed, u64 &bytes) noexcept;

@@ -101,8 +101,8 @@ TEST(Sleep, NothingTouchesEitherDeviceAndAllGoesOnBehindIt)
     rig.start();
     rig.write_pattern(0, 256u << 10);
     ASSERT_TRUE(fall_asleep());
-    rig.write_pattern(512u << 10,
-                      4096); // a thread that nobody freezes: staged, for a worker to log
+    // By a thread that nobody freezes: it is staged, for a worker to log.
+    rig.write_pattern(512u << 10, 4096);
     {
         Watch watch(rig);
         std::this_thread::sleep_for(1500ms); // idleness, and the age of staged keys
